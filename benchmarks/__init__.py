@@ -1,0 +1,1 @@
+"""Speed and accuracy, measured again by `make bench`, which rewrites BENCHMARKS.md's tables."""

@@ -1,0 +1,57 @@
+"""Measure, print, and write the tables of BENCHMARKS.md anew (between its markers)."""
+
+import argparse
+import os
+import platform
+import re
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+from benchmarks import accuracy, speed
+
+PAGE = Path(__file__).parents[1] / "BENCHMARKS.md"
+SECTIONS = {
+    "accuracy": accuracy.measure,
+    "baselines": accuracy.baselines,
+    "speed": speed.measure,
+}
+
+
+def machine() -> str:
+    """Say what this was measured on."""
+    name = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        match = re.search(r"model name\s*: (.+)", info.read_text())
+        name = match[1] if match else name
+    return f"{name}, {os.cpu_count()} cores, Python {platform.python_version()}"
+
+
+def write(section: str, table: str) -> None:
+    """Replace what stands between the section's markers."""
+    page = PAGE.read_text("utf-8")
+    start, end = f"<!-- {section} -->", f"<!-- /{section} -->"
+    before, rest = page.split(start)
+    after = rest.split(end)[1]
+    PAGE.write_text(f"{before}{start}\n{table}\n{end}{after}", "utf-8")
+
+
+def main() -> None:
+    """Run the sections asked for, or all of them."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks")
+    parser.add_argument("sections", nargs="*", choices=[[], *SECTIONS], metavar="SECTION")
+    parser.add_argument("--data", type=Path, default=PAGE.parents[1] / "shared" / "data")
+    options = parser.parse_args()
+    for section in options.sections or SECTIONS:
+        table = SECTIONS[section](options.data)
+        if table is None:
+            print(f"{section}: left as it is, the real films are not here ({options.data}).")
+            continue
+        if section == "speed":
+            table = f"{machine()}.\n\n{table}"
+        print(f"\n## {section}\n\n{table}")
+        write(section, table)
+
+
+main()

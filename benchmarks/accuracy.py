@@ -1,0 +1,77 @@
+"""What each released model scored on its test split, and what no anatomy at all scores."""
+
+from pathlib import Path
+
+import numpy as np
+
+from cxr_core.cards import list_models, load_card, load_evaluation
+from cxr_core.datasets import Film, index
+from cxr_core.evaluation import Interval, auroc
+from cxr_core.images import load_radiograph
+from cxr_core.recipes import get_recipe
+from cxr_core.training import targets
+
+
+def _interval(item: Interval) -> str:
+    if item.value is None:
+        return "-"
+    return f"{item.value:.3f} ({item.low:.3f}-{item.high:.3f})"
+
+
+def measure(data: Path) -> str:
+    """Tabulate the evaluation.json of every model; needs no films."""
+    lines = [
+        "| model | label | films | AUROC | sensitivity | specificity | accuracy | balanced "
+        "accuracy | AUPRC | ECE |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for card in list_models():
+        for label in load_evaluation(card.name).labels:
+            cells = [label.auroc, label.sensitivity, label.specificity, label.accuracy]
+            lines.append(
+                f"| {card.name} {card.version} | {label.label} | {label.n} | "
+                + " | ".join(map(_interval, cells))
+                + f" | {label.balanced_accuracy:.3f} | {_interval(label.auprc)} | {label.ece:.3f} |"
+            )
+    return "\n".join(lines)
+
+
+def statistics(root: Path, film: Film) -> list[float]:
+    """Ten numbers that know no anatomy: brightness, spread, edges, file size."""
+    path = root / film.file
+    pixels = np.asarray(load_radiograph(path).pixels)
+    along_x, along_y = (float(np.abs(np.diff(pixels, axis=axis)).mean()) for axis in (1, 0))
+    quantiles = np.percentile(pixels, (10, 50, 90))
+    return [
+        float(pixels.mean()),
+        float(pixels.std()),
+        *quantiles,
+        along_x,
+        along_y,
+        along_x / along_y,
+        float((pixels < 0.05).mean()),
+        float(np.log(path.stat().st_size)),
+    ]
+
+
+def baselines(data: Path) -> str | None:
+    """Fit a logistic regression on the statistics of the training films; score the test films."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    folder = data / "pediatric_pneumonia"
+    if not folder.is_dir():
+        return None
+    recipe = get_recipe(load_card("pediatric-pneumonia").recipe)
+    films = index(folder).films
+    x = {s: np.array([statistics(folder, f) for f in films if f.split == s]) for s in _SPLITS}
+    y = {s: targets([f for f in films if f.split == s], recipe)[:, 0] for s in _SPLITS}
+    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+    model.fit(x["train"], y["train"])
+    scores = {split: model.predict_proba(x[split])[:, 1] for split in _SPLITS}
+    rows = [f"| {split} | {_interval(auroc(y[split], scores[split]))} |" for split in _SPLITS]
+    return "\n".join(["| films | AUROC of ten statistics |", "|---|---:|", *rows])
+
+
+_SPLITS = ("train", "test")

@@ -1,0 +1,28 @@
+"""A second opinion on chest radiographs: the library behind the app. A tour, bottom up.
+
+Reading        `images` turns bytes into a `Radiograph`; `phantom` makes one by computation.
+               `preprocess` squares it for a network and lays maps back on the film.
+Data           `datasets` indexes folders, splits by patient and decodes once.
+Networks       `networks` builds them, `augmentation` varies films, `recipes` says what to train
+               on what, `training` fits and resumes, `release` calibrates, scores the test split
+               once and registers the model.
+Numbers        `calibration` makes probabilities and operating points, `evaluation` makes
+               reports with intervals, `predictions` is the table both are recomputed from.
+Models         `cards` reads models/ without TensorFlow; `classifier` loads a network and answers.
+Trust          `gate` says whether a model may speak about a film; `attribution` where the
+               evidence lies.
+Out            `overlays` and `figures` draw, `export` writes files, `screening` answers many
+               films, `ui` holds what the pages share, `__main__` is the command line.
+
+    >>> from pathlib import Path
+    >>> from cxr_core.classifier import load_classifier
+    >>> from cxr_core.images import load_radiograph
+    >>> from cxr_core.preprocess import prepare
+    >>> classifier = load_classifier("pediatric-pneumonia")            # doctest: +SKIP
+    >>> film = load_radiograph(Path("film.dcm"))                       # doctest: +SKIP
+    >>> model_input = prepare(film, classifier.card.preprocessing)     # doctest: +SKIP
+    >>> classifier.predict(model_input).labels                         # doctest: +SKIP
+
+Imports point strictly down; tests/test_architecture.py holds the order. Importing this package
+imports nothing heavy.
+"""

@@ -1,0 +1,290 @@
+"""Command line of the second opinion: parses, calls, prints."""
+
+import argparse
+import csv
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cxr_core.errors import ArgumentError, CxrError, DataError, UnknownName
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status (0 done, 1 failed, 2 unusable arguments)."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow talks on stderr otherwise
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        return int(options.run(options) or 0)
+    except CxrError as error:
+        print(f"cxr_core: {error}", file=sys.stderr)
+        return 2 if isinstance(error, ArgumentError | UnknownName | DataError) else 1
+    except BrokenPipeError:
+        # The reader of our output (head, less) left; that is not a failure.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("cxr_core: stopped.", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m cxr_core",
+        description="A second opinion on chest radiographs. For research, not for diagnosis.",
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    command = commands.add_parser("list", help="models with labels and headline numbers")
+    command.add_argument("--json", action="store_true")
+    command.set_defaults(run=_list)
+
+    command = commands.add_parser("predict", help="answer films and folders of films")
+    command.add_argument("films", nargs="+", metavar="FILE|FOLDER")
+    command.add_argument("--model", required=True)
+    form = command.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="one JSON object per film")
+    form.add_argument("--csv", metavar="OUT", type=Path, help="write a table")
+    command.add_argument("--no-gate", action="store_true", help="answer refused films too")
+    command.set_defaults(run=_predict)
+
+    command = commands.add_parser("explain", help="draw where the evidence for a label lies")
+    command.add_argument("film", metavar="FILE", type=Path)
+    command.add_argument("--model", required=True)
+    command.add_argument("--label", required=True)
+    command.add_argument("--method", default="grad-cam")
+    command.add_argument("-o", "--output", required=True, type=Path, metavar="OUT.png")
+    command.add_argument("--json", action="store_true")
+    command.set_defaults(run=_explain)
+
+    command = commands.add_parser("index", help="count a data folder: classes, patients, splits")
+    command.add_argument("folder", type=Path)
+    command.add_argument("--layout", default="class-folders")
+    command.add_argument("--json", action="store_true")
+    command.set_defaults(run=_index)
+
+    command = commands.add_parser("train", help="run a recipe from a folder to a model")
+    command.add_argument("recipe")
+    command.add_argument("--data", required=True, type=Path, metavar="FOLDER")
+    command.add_argument("--name", help="of the new model; the recipe's own by default")
+    command.add_argument("--weights", metavar="imagenet|FILE", help="weights to start from")
+    command.add_argument("--epochs", type=int)
+    command.add_argument("--resume", action="store_true", help="continue an interrupted training")
+    command.add_argument("--seed", type=int, default=0)
+    command.set_defaults(run=_train)
+
+    command = commands.add_parser("evaluate", help="score a model on a split of a data folder")
+    command.add_argument("--model", required=True)
+    command.add_argument("--data", required=True, type=Path, metavar="FOLDER")
+    command.add_argument("--split", default="test")
+    command.add_argument("--json", action="store_true")
+    command.set_defaults(run=_evaluate)
+    return parser
+
+
+class _Progress:
+    """Show progress on stderr: a line that rewrites itself, or a line now and then in a log."""
+
+    def __init__(self) -> None:
+        self._live = sys.stderr.isatty()
+        self._last = float("-inf")
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        finished = done == total or "loss" in what
+        if not finished and now - self._last < (0.1 if self._live else 15):
+            return
+        self._last = now
+        end = "\n" if finished or not self._live else ""
+        start = "\r\x1b[K" if self._live else ""
+        print(f"{start}{what}: {done} of {total}", end=end, file=sys.stderr, flush=True)
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, ensure_ascii=False, allow_nan=False), flush=True)
+
+
+def _list(options: argparse.Namespace) -> None:
+    from cxr_core.cards import list_models, load_evaluation
+
+    models = list_models()
+    reports = {card.name: load_evaluation(card.name) for card in models}
+    if options.json:
+        for card in models:
+            macro = reports[card.name].to_json()["macro"]
+            _print_json({"model": card.name, "labels": card.labels, "macro": macro})
+        return
+    if not models:
+        print("No models yet. Train one: python -m cxr_core train RECIPE --data FOLDER")
+    for card in models:
+        report = reports[card.name]
+        print(f"{card.name}  ({card.version}, {report.n} test films)")
+        for label in report.labels:
+            print(f"  {label.label}: {_headline(label)}")
+
+
+def _headline(label: Any) -> str:
+    """One line of numbers with 95 % intervals."""
+    named = {
+        "AUROC": label.auroc,
+        "sensitivity": label.sensitivity,
+        "specificity": label.specificity,
+        "accuracy": label.accuracy,
+    }
+    return ", ".join(
+        f"{name} {item.value:.3f} ({item.low:.3f}-{item.high:.3f})"
+        for name, item in named.items()
+        if item.value is not None
+    )
+
+
+def _predict(options: argparse.Namespace) -> None:
+    from cxr_core.cards import load_card
+    from cxr_core.screening import find_films, screen
+
+    card = load_card(options.model)
+    files = find_films(options.films)
+    table: list[dict[str, Any]] = []
+    progress = _Progress()
+    from cxr_core.classifier import load_classifier
+
+    answers = screen(load_classifier(card.name), files, gate=not options.no_gate)
+    for done, answer in enumerate(answers, 1):
+        row = answer.to_json(card.name)
+        if options.json:
+            _print_json(row)
+        elif options.csv:
+            table.append(row)
+        else:
+            print(_sentence(row), flush=True)
+        progress("Films", done, len(files))
+    if options.csv:
+        _write_table(options.csv, table, card.labels)
+
+
+def _sentence(row: dict[str, Any]) -> str:
+    """Say in one line what became of one film."""
+    if not row["ok"]:
+        return f"{row['file']}: not read. {row['error']}"
+    if not row["predictions"]:
+        reasons = [c["reason"] for c in row["gate"]["checks"] if c["verdict"] == "refuse"]
+        return f"{row['file']}: refused. {' '.join(reasons)}"
+    answers = []
+    for item in row["predictions"]:
+        point = item["operating_point"]
+        limit = f", operating point {point:.2f}" if point is not None else ""
+        word = "flag" if item["flag"] else "no flag"
+        unsure = ", cannot tell" if item["cannot_tell"] else ""
+        answers.append(f"{item['label']} {item['probability']:.2f} ({word}{limit}{unsure})")
+    return f"{row['file']}: {'; '.join(answers)}"
+
+
+def _write_table(path: Path, rows: list[dict[str, Any]], labels: tuple[str, ...]) -> None:
+    fixed = ["file", "ok", "gate", "error"]
+    each = ["probability", "operating_point", "flag", "cannot_tell"]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow([*fixed, *(f"{name}_{label}" for label in labels for name in each)])
+        for row in rows:
+            gate = (row.get("gate") or {}).get("verdict", "")
+            cells = [item[name] for item in row.get("predictions", ()) for name in each]
+            writer.writerow([row["file"], row["ok"], gate, row.get("error", ""), *cells])
+
+
+def _explain(options: argparse.Namespace) -> None:
+    from cxr_core.cards import load_card
+
+    load_card(options.model).position(options.label)  # a wrong name is told before the wait
+    from cxr_core.classifier import load_classifier
+    from cxr_core.export import export_explanation
+
+    classifier = load_classifier(options.model)
+    told = export_explanation(
+        classifier, options.film, options.label, options.method, options.output
+    )
+    if options.json:
+        _print_json(told)
+    else:
+        gap = told["relative_gap"]
+        check = f", completeness gap {gap:.2%}" if gap is not None else ""
+        print(
+            f"{options.label} {told['probability']:.2f}, {options.method}: strongest at "
+            f"x {told['peak'][0]:.0f}, y {told['peak'][1]:.0f}{check}. Wrote {told['output']}"
+        )
+
+
+def _index(options: argparse.Namespace) -> None:
+    from cxr_core.datasets import index, summarise
+
+    told = summarise(index(options.folder, options.layout, _Progress()))
+    if options.json:
+        _print_json(told)
+        return
+    print(f"{told['films']} films of {told['patients']} patients in {told['folder']}")
+    for split, part in told["splits"].items():
+        counts = ", ".join(f"{name} {count}" for name, count in part["findings"].items())
+        print(f"  {split}: {part['films']} films, {part['patients']} patients; {counts}")
+    print(f"In more than one split: {', '.join(told['overlap']) or 'nobody'}")
+    print(f"Byte-identical groups: {len(told['duplicates'])}")
+    for group in told["duplicates"]:
+        print(f"  {' = '.join(group)}")
+
+
+def _train(options: argparse.Namespace) -> None:
+    from cxr_core.recipes import get_recipe
+
+    recipe = get_recipe(options.recipe)
+    from cxr_core.cards import load_evaluation
+    from cxr_core.release import train
+
+    folder = train(
+        recipe,
+        options.data,
+        name=options.name,
+        epochs=options.epochs,
+        seed=options.seed,
+        resume=options.resume,
+        weights=options.weights,
+        progress=_Progress(),
+    )
+    for label in load_evaluation(folder.name).labels:
+        print(f"{folder.name}, {label.n} test films, {label.label}: {_headline(label)}")
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from cxr_core.cards import load_card
+    from cxr_core.predictions import evaluate_table
+    from cxr_core.recipes import get_recipe
+
+    card = load_card(options.model)
+    recipe = get_recipe(card.recipe)
+    from cxr_core.classifier import load_classifier
+    from cxr_core.release import score_split
+
+    table = score_split(
+        load_classifier(card.name), recipe, options.data, options.split, _Progress()
+    )
+    report = evaluate_table(
+        table,
+        card.operating_points,
+        model=card.name,
+        exclusive=card.activation == "softmax",
+    )
+    if options.json:
+        _print_json(report.to_json())
+        return
+    for label in report.labels:
+        print(f"{label.label}, {label.n} films: {_headline(label)}")
+        if label.confusion is not None:
+            (tn, fp), (fn, tp) = label.confusion
+            print(f"  tn {tn}, fp {fp}, fn {fn}, tp {tp}")
+        for note in label.notes:
+            print(f"  {note}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

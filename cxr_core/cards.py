@@ -1,0 +1,216 @@
+"""Model cards and the models/ folder they live in: what is registered, and its record.
+
+    models/NAME/card.json        what it is, what it answers, how films become its input
+                model.keras      the network
+                evaluation.json  its record on the test split
+                predictions.csv  one row for each test film
+                history.csv      its training, epoch by epoch
+
+Nothing here imports TensorFlow: listing models and opening the dashboard cost nothing.
+"""
+
+import csv
+import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Self
+
+from cxr_core.calibration import Calibration
+from cxr_core.errors import ArgumentError, ModelError, UnknownName
+from cxr_core.evaluation import EvaluationReport
+from cxr_core.predictions import PredictionTable, read_predictions
+from cxr_core.preprocess import Preprocessing
+
+NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """Everything about a model but its weights; card.json.
+
+    Attributes:
+        name: Its folder in models/.
+        labels: What it answers, in the order of its logits.
+        activation: "sigmoid", or "softmax" when exactly one label is true.
+        preprocessing: How a film becomes its input.
+        operating_points: For each label the calibrated probability from which it flags;
+            None for softmax, where the largest wins.
+        operating_rule: How they were chosen, in words.
+        cannot_tell: For each label the band of probabilities in which the model says that
+            it cannot tell, or None.
+        calibration: What turns logits into probabilities.
+        network: Its name in `networks`.
+        recipe: The recipe that made it.
+        training: Facts of the training (epochs, films, seed, seconds, parameters, ...).
+        data_digest: SHA-256 over the digests of all training and validation films.
+        data: Source and licence of the films.
+        intended_use: One sentence.
+        not_for: Uses it was not made for.
+        age_range: Ages (lowest, highest) in years it was trained on, or None when unknown.
+        views: Views it was trained on.
+        limits: What is known to be weak, and what nobody tested.
+        version: Changes whenever a probability changes.
+        created: Date, ISO 8601.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    activation: str
+    preprocessing: Preprocessing
+    operating_points: tuple[float | None, ...]
+    operating_rule: str
+    cannot_tell: tuple[tuple[float, float] | None, ...]
+    calibration: Calibration
+    network: str
+    recipe: str
+    training: dict[str, Any]
+    data_digest: str
+    data: str
+    intended_use: str
+    not_for: tuple[str, ...]
+    age_range: tuple[float, float] | None
+    views: tuple[str, ...]
+    limits: tuple[str, ...]
+    version: str
+    created: str
+
+    def __post_init__(self) -> None:
+        """Refuse a card that contradicts itself.
+
+        Raises:
+            ModelError: When per-label fields have another length than the labels.
+        """
+        for name in ("operating_points", "cannot_tell"):
+            if len(getattr(self, name)) != len(self.labels):
+                raise ModelError(
+                    f"Card '{self.name}' has {len(self.labels)} labels but "
+                    f"{len(getattr(self, name))} {name}."
+                )
+
+    def position(self, label: str) -> int:
+        """Return which logit answers a label.
+
+        Raises:
+            UnknownName: When the model does not answer it.
+        """
+        if label not in self.labels:
+            raise UnknownName("label", label, self.labels)
+        return self.labels.index(label)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the card as plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Self:
+        """Restore what `to_json` wrote.
+
+        Raises:
+            ModelError: When a field is missing or unknown.
+        """
+        names = {item.name for item in fields(cls)}
+        if set(values) != names:
+            odd = ", ".join(sorted(set(values) ^ names))
+            raise ModelError(f"The model card is of another version: look at {odd}.")
+        read = {key: _tuples(value) for key, value in values.items()}
+        read["training"] = values["training"]
+        read["preprocessing"] = Preprocessing.from_json(values["preprocessing"])
+        read["calibration"] = Calibration.from_json(values["calibration"])
+        return cls(**read)
+
+
+def _tuples(value: Any) -> Any:
+    """Turn JSON's lists into the tuples of a frozen card."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def models_root() -> Path:
+    """Where models live: CXR_MODELS, or models/ beside this package."""
+    return Path(os.environ.get("CXR_MODELS") or Path(__file__).parents[1] / "models")
+
+
+def list_models(root: Path | None = None) -> list[ModelCard]:
+    """Read the card of every model, sorted by name.
+
+    Raises:
+        ModelError: When a card is damaged; names it.
+    """
+    place = root or models_root()
+    names = sorted(path.parent.name for path in place.glob("*/card.json") if path.is_file())
+    return [load_card(name, place) for name in names if NAME.fullmatch(name)]
+
+
+def model_folder(name: str, root: Path | None = None) -> Path:
+    """Return the folder of a registered model.
+
+    Raises:
+        UnknownName: When there is no such model.
+    """
+    place = root or models_root()
+    # The pattern also keeps names such as "../x" from leaving the models folder.
+    if not NAME.fullmatch(name) or not (place / name / "card.json").is_file():
+        known = [path.parent.name for path in place.glob("*/card.json")]
+        raise UnknownName("model", name, filter(NAME.fullmatch, known))
+    return place / name
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn what a damaged or missing file of a bundle raises into one sentence."""
+    try:
+        yield
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ModelError(
+            f"'{path.name}' of model '{path.parent.name}' cannot be read ({error}). Train the "
+            "model again or restore its folder."
+        ) from error
+
+
+def load_card(name: str, root: Path | None = None) -> ModelCard:
+    """Read a model's card.
+
+    Raises:
+        UnknownName: When there is no such model.
+        ModelError: When the card is damaged.
+    """
+    path = model_folder(name, root) / "card.json"
+    with reading(path):
+        return ModelCard.from_json(json.loads(path.read_text("utf-8")))
+
+
+def load_evaluation(name: str, root: Path | None = None) -> EvaluationReport:
+    """Read a model's record on its test split; raises as `load_card`."""
+    path = model_folder(name, root) / "evaluation.json"
+    with reading(path):
+        return EvaluationReport.from_json(json.loads(path.read_text("utf-8")))
+
+
+def load_predictions(name: str, root: Path | None = None) -> PredictionTable:
+    """Read a model's scores of its test films; raises as `load_card`."""
+    path = model_folder(name, root) / "predictions.csv"
+    with reading(path):
+        return read_predictions(path)
+
+
+def load_history(name: str, root: Path | None = None) -> dict[str, list[float]]:
+    """Read a model's training, one list for each column; raises as `load_card`."""
+    path = model_folder(name, root) / "history.csv"
+    with reading(path), path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+        return {key: [float(row[key]) for row in rows] for key in (rows[0] if rows else {})}
+
+
+def check_name(name: str) -> None:
+    """Refuse a model name that could not be a folder or a URL.
+
+    Raises:
+        ArgumentError: On anything but lower-case letters, digits and hyphens.
+    """
+    if not NAME.fullmatch(name):
+        raise ArgumentError(
+            f"A model name has lower-case letters, digits and hyphens, but '{name}' came."
+        )

@@ -1,0 +1,302 @@
+"""A trained network as people use it: its answers, its gradients, its bundle on disk.
+
+`cards` says what is registered without importing TensorFlow; `load_classifier` imports it.
+"""
+
+import json
+import shutil
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxr_core.calibration import probabilities
+from cxr_core.cards import ModelCard, check_name, load_card, model_folder, models_root, reading
+from cxr_core.errors import ModelError, UnknownName
+from cxr_core.preprocess import ModelInput
+
+# Largest difference of a logit that saving and loading may make.
+SAME_LOGITS = 1e-4
+
+
+@dataclass(frozen=True)
+class LabelPrediction:
+    """The answer for one label.
+
+    Attributes:
+        label: What is asked.
+        logit: The network's raw output, which explanations explain.
+        probability: Calibrated.
+        operating_point: On the same scale; None for softmax.
+        flag: probability >= operating point; for softmax, the largest.
+        cannot_tell: The probability lies where validation films of both kinds lie.
+    """
+
+    label: str
+    logit: float
+    probability: float
+    operating_point: float | None
+    flag: bool
+    cannot_tell: bool
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What one model says of one film.
+
+    Attributes:
+        model: Its name.
+        labels: One answer for each label of its card, in order.
+        features: float32 (h, w, C), the last map of this very forward pass, from which
+            class activation maps follow without another.
+    """
+
+    model: str
+    labels: tuple[LabelPrediction, ...]
+    features: NDArray[np.float32] = field(repr=False, compare=False)
+
+    def label(self, name: str) -> LabelPrediction:
+        """Return the answer for one label.
+
+        Raises:
+            UnknownName: When the model does not answer it.
+        """
+        for answer in self.labels:
+            if answer.label == name:
+                return answer
+        raise UnknownName("label", name, [answer.label for answer in self.labels])
+
+
+class Classifier:
+    """A network and its card, ready to answer; read-only, so that sessions may share it.
+
+    Args:
+        card: What the network is.
+        network: A flat keras.Model with layers "features" and "logits".
+    """
+
+    def __init__(self, card: ModelCard, network: Any) -> None:
+        """Split the network at "features"; nothing is traced until it is first used.
+
+        Raises:
+            ModelError: When the network lacks those layers or answers other labels.
+        """
+        import keras
+
+        self.card = card
+        self.network = network
+        try:
+            features = network.get_layer("features").output
+            logits = network.get_layer("logits").output
+        except ValueError as error:
+            raise ModelError(
+                f"Model '{card.name}' has no layers named 'features' and 'logits'; build it with "
+                "a network of cxr_core.networks."
+            ) from error
+        if logits.shape[-1] != len(card.labels):
+            raise ModelError(
+                f"Model '{card.name}' has {logits.shape[-1]} outputs but {len(card.labels)} labels."
+            )
+        self._both = keras.Model(network.input, [logits, features])
+        self._head = keras.Model(features, logits)
+
+    @cached_property
+    def _forward(self) -> Any:
+        import tensorflow as tf
+
+        spec = tf.TensorSpec(self.network.input_shape, tf.float32)
+        return tf.function(lambda x: self._both(x, training=False), input_signature=[spec])
+
+    @cached_property
+    def _input_gradient(self) -> Any:
+        return self._gradient_of(lambda x: self._both(x, training=False)[0], self.network.input)
+
+    @cached_property
+    def _feature_gradient(self) -> Any:
+        return self._gradient_of(lambda x: self._head(x, training=False), self._head.input)
+
+    def _gradient_of(self, function: Any, example: Any) -> Any:
+        """Trace (x, direction) -> (direction · logits(x), its gradient with respect to x)."""
+        import tensorflow as tf
+
+        def gradient(x: Any, direction: Any) -> Any:
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                value = tf.reduce_sum(function(x) * direction, axis=1)
+            return value, tape.gradient(value, x)
+
+        inputs = tf.TensorSpec(example.shape, tf.float32)
+        direction = tf.TensorSpec((None, len(self.card.labels)), tf.float32)
+        return tf.function(gradient, input_signature=[inputs, direction])
+
+    def forward(
+        self, pixels: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Run the network once.
+
+        Args:
+            pixels: float32 (N, S, S, C), from `prepare`.
+
+        Returns:
+            Logits (N, K) and features (N, h, w, C), float32.
+        """
+        logits, features = self._forward(pixels)
+        return logits.numpy(), features.numpy()
+
+    def input_gradients(
+        self, pixels: NDArray[np.float32], direction: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Differentiate a combination of logits with respect to the pixels.
+
+        Args:
+            pixels: float32 (N, S, S, C).
+            direction: float32 (K,): 1 at a label explains it, -1 its absence.
+
+        Returns:
+            direction · logits (N,), and its gradient (N, S, S, C).
+        """
+        directions = np.broadcast_to(direction, (len(pixels), len(direction)))
+        value, gradient = self._input_gradient(pixels, directions)
+        return value.numpy(), gradient.numpy()
+
+    def feature_gradients(
+        self, features: NDArray[np.float32], directions: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Differentiate combinations of logits with respect to one film's features.
+
+        Only the head runs backwards, once for all directions.
+
+        Args:
+            features: float32 (h, w, C), as `Prediction` holds them.
+            directions: float32 (M, K).
+
+        Returns:
+            (M, h, w, C).
+        """
+        repeated = np.broadcast_to(features, (len(directions), *features.shape))
+        gradient: NDArray[np.float32] = self._feature_gradient(repeated, directions)[1].numpy()
+        return gradient
+
+    def predict(self, model_input: ModelInput) -> Prediction:
+        """Answer every label for one film."""
+        return self.predict_batch([model_input])[0]
+
+    def predict_batch(self, inputs: Sequence[ModelInput]) -> list[Prediction]:
+        """Answer every label for several films in one forward pass."""
+        logits, features = self.forward(np.stack([item.pixels for item in inputs]))
+        scores = probabilities(logits, self.card.calibration, self.card.activation)
+        return [
+            Prediction(self.card.name, self._answers(*film), maps)
+            for *film, maps in zip(logits, scores, features, strict=True)
+        ]
+
+    def _answers(
+        self, logits: NDArray[np.float32], scores: NDArray[np.float64]
+    ) -> tuple[LabelPrediction, ...]:
+        card, largest = self.card, int(scores.argmax())
+        return tuple(
+            LabelPrediction(
+                label,
+                float(logits[k]),
+                float(scores[k]),
+                point,
+                bool(scores[k] >= point) if point is not None else k == largest,
+                band is not None and bool(band[0] <= scores[k] <= band[1]),
+            )
+            for k, (label, point, band) in enumerate(
+                zip(card.labels, card.operating_points, card.cannot_tell, strict=True)
+            )
+        )
+
+    def warm_up(self) -> None:
+        """Trace what a first answer and its Grad-CAM need, so that no reader waits for it."""
+        size, channels = self.card.preprocessing.size, self.card.preprocessing.channels
+        _, features = self.forward(np.zeros((1, size, size, channels), np.float32))
+        self.feature_gradients(features[0], np.eye(len(self.card.labels), dtype=np.float32))
+
+
+def load_classifier(name: str, root: Path | None = None) -> Classifier:
+    """Load a model with its network; imports TensorFlow.
+
+    Raises:
+        UnknownName: When there is no such model.
+        ModelError: When its files are damaged, or only its card and record are shipped.
+    """
+    card = load_card(name, root)
+    path = model_folder(name, root) / "model.keras"
+    if not path.is_file():
+        raise ModelError(
+            f"Model '{name}' is shipped without its weights. Train it with "
+            f"`python -m cxr_core train {card.recipe} --data FOLDER`."
+        )
+    import keras
+
+    with reading(path):
+        network = keras.models.load_model(path, compile=False)
+    return Classifier(card, network)
+
+
+def round_weights(network: Any) -> None:
+    """Round every weight to float16, in place: it is what the bundle stores."""
+    network.set_weights(
+        [value.astype(np.float16).astype(value.dtype) for value in network.get_weights()]
+    )
+
+
+def write_bundle(card: ModelCard, network: Any, folder: Path) -> Classifier:
+    """Write card and network to a new folder, load them back, and compare.
+
+    Weights should have gone through `round_weights`: stored as float32 whose last 13 bits
+    are zero they deflate to about half.
+
+    Returns:
+        The classifier as loaded from the folder: what should be scored.
+
+    Raises:
+        ModelError: When the loaded network gives other logits than the one saved.
+    """
+    folder.mkdir(parents=True)
+    card_text = json.dumps(card.to_json(), indent=2, ensure_ascii=False)
+    (folder / "card.json").write_text(card_text + "\n", "utf-8")
+    network.save(folder / "model.keras")
+    _deflate(folder / "model.keras")
+    import keras
+
+    loaded = Classifier(card, keras.models.load_model(folder / "model.keras", compile=False))
+    shape = (4, *network.input_shape[1:])
+    probe = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    gap = float(np.abs(loaded.forward(probe)[0] - network.predict_on_batch(probe)).max())
+    if not gap <= SAME_LOGITS:
+        raise ModelError(f"Model '{card.name}' changed by {gap:.2g} logits when saved.")
+    return loaded
+
+
+def _deflate(path: Path) -> None:
+    """Compress the members of a .keras file, which Keras stores as they are."""
+    aside = path.with_suffix(".tmp")
+    with zipfile.ZipFile(path) as source, zipfile.ZipFile(aside, "w") as target:
+        for item in source.namelist():
+            target.writestr(item, source.read(item), zipfile.ZIP_DEFLATED, 9)
+    aside.replace(path)
+
+
+def publish(folder: Path, name: str, root: Path | None = None) -> Path:
+    """Move a finished bundle to models/NAME in one rename; an older one gives way.
+
+    Raises:
+        ArgumentError: When the name is not one a folder may have.
+    """
+    check_name(name)
+    target = (root or models_root()) / name
+    older = target.with_name(f".{name}.old")
+    shutil.rmtree(older, ignore_errors=True)
+    if target.exists():
+        target.replace(older)
+    folder.replace(target)
+    shutil.rmtree(older, ignore_errors=True)
+    return target

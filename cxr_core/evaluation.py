@@ -1,0 +1,830 @@
+"""From what is true and what a model scored to the record of that model.
+
+Arrays go in, frozen reports come out: nothing here draws, and nothing needs the films or
+the network, so that every figure of the dashboard can be recomputed from `predictions.csv`.
+What the films at hand cannot answer is None, with the reason in the report's notes.
+
+Throughout, `y_true` holds 0 and 1 and `y_score` probabilities in [0, 1]; a film is flagged
+when its score reaches the operating point. Intervals are 95 % unless said otherwise.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from math import erfc, isfinite, sqrt
+from statistics import NormalDist
+from typing import Any, Self, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cxr_core.errors import ArgumentError, DataError, UnknownName
+
+Flags = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+Counts = tuple[tuple[int, int], tuple[int, int]]
+Record = TypeVar("Record")
+
+ROUNDS = 1000  # of the bootstrap
+# Weights of this many films are held at a time by the bootstrap (16 MB).
+BOOTSTRAP_CHUNK = 4_000_000
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A number and the range the films at hand leave open; None where they cannot say."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+NO_INTERVAL = Interval(None, None, None)
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """Read-only arrays of one length, threshold descending from infinity.
+
+    `roc_curve` has x = 1 - specificity, y = sensitivity; `precision_recall_curve` has
+    x = recall, y = precision, to be drawn as steps to the left of each point. Empty when
+    the films hold one class only.
+    """
+
+    x: Floats
+    y: Floats
+    threshold: Floats
+
+    def __post_init__(self) -> None:
+        """Lock the arrays."""
+        for values in (self.x, self.y, self.threshold):
+            values.setflags(write=False)
+
+
+@dataclass(frozen=True)
+class CalibrationBin:
+    """Films of like score: their mean score, how many there are, which share is positive."""
+
+    mean_score: float
+    observed: Interval
+    n: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ThresholdReport:
+    """What one threshold does to the films of one label.
+
+    `confusion` is ((tn, fp), (fn, tp)), or None where nothing decides; with it goes all
+    that follows from it.
+    """
+
+    n: int
+    positives: int
+    operating_point: float | None
+    confusion: Counts | None
+    sensitivity: Interval
+    specificity: Interval
+    ppv: Interval
+    npv: Interval
+    f1: float | None
+    accuracy: Interval
+    balanced_accuracy: float | None
+    mcc: float | None
+
+    @property
+    def prevalence(self) -> float:
+        """Share of the films that are positive."""
+        return self.positives / self.n
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelReport(ThresholdReport):
+    """All that is known of one label: at its operating point, and over all thresholds."""
+
+    label: str
+    auroc: Interval
+    auprc: Interval
+    ece: float
+    brier: float
+    calibration: tuple[CalibrationBin, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationReport:
+    """The record of a model on one split; `matrix` and `accuracy` only for exclusive labels.
+
+    `matrix` is K x K, rows what is true, columns what the model says.
+    """
+
+    model: str
+    split: str
+    n: int
+    labels: tuple[LabelReport, ...]
+    matrix: tuple[tuple[int, ...], ...] | None = None
+    accuracy: Interval | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def macro_auroc(self) -> float | None:
+        """Mean AUROC over the labels that have one."""
+        return _mean(report.auroc.value for report in self.labels)
+
+    @property
+    def macro_auprc(self) -> float | None:
+        """Mean AUPRC over the labels that have one."""
+        return _mean(report.auprc.value for report in self.labels)
+
+    def label(self, name: str) -> LabelReport:
+        """Return the report of one label.
+
+        Raises:
+            UnknownName: When the model does not answer that label.
+        """
+        for report in self.labels:
+            if report.label == name:
+                return report
+        raise UnknownName("label", name, (report.label for report in self.labels))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the object that `evaluate --json` prints."""
+        values = _plain(self)
+        if self.matrix is None:
+            del values["matrix"], values["accuracy"]
+        for plain, report in zip(values["labels"], self.labels, strict=True):
+            plain["prevalence"] = report.prevalence
+        values["labels"] = {plain.pop("label"): plain for plain in values["labels"]}
+        values["macro"] = {"auroc": self.macro_auroc, "auprc": self.macro_auprc}
+        return values
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Self:
+        """Restore what `to_json` wrote.
+
+        Raises:
+            DataError: When a key is missing or holds something else.
+        """
+        try:
+            labels = [
+                _restore(LabelReport, {**report, "label": label})
+                for label, report in values["labels"].items()
+            ]
+            exclusive = {"matrix": None, "accuracy": None} | values
+            return _restore(cls, {**exclusive, "labels": labels})
+        except (KeyError, TypeError, AttributeError) as problem:
+            raise DataError(
+                f"This is not an evaluation as `evaluate --json` writes it ({problem!r}). "
+                "Evaluate the model again."
+            ) from problem
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Two models on the same films: AUROC of each, their difference (a - b) and its p value.
+
+    `p_value` is two-sided, and None where the difference has no measurable spread.
+    """
+
+    a: Interval
+    b: Interval
+    difference: Interval
+    p_value: float | None
+
+
+# --- one threshold ---
+
+
+def wilson(successes: int, trials: int, confidence: float = 0.95) -> Interval:
+    """Return a share and its score interval; all None without trials.
+
+    Raises:
+        ArgumentError: Unless 0 <= successes <= trials and 0 < confidence < 1.
+
+    Reference:
+        Wilson, Probable inference, the law of succession, and statistical inference,
+        JASA 22, 1927.
+    """
+    if not 0 <= successes <= trials:
+        raise ArgumentError(
+            f"successes must lie between 0 and trials, but {successes} of {trials} came."
+        )
+    if not 0 < confidence < 1:
+        raise ArgumentError(f"confidence must lie between 0 and 1, but {confidence} came.")
+    if not trials:
+        return NO_INTERVAL
+    share = successes / trials
+    z2 = NormalDist().inv_cdf((1 + confidence) / 2) ** 2
+    centre = (share + z2 / (2 * trials)) / (1 + z2 / trials)
+    half = sqrt(z2 * (share * (1 - share) + z2 / (4 * trials)) / trials) / (1 + z2 / trials)
+    # At the ends the formula gives exactly 0 and 1; rounding would not.
+    low = centre - half if successes else 0.0
+    high = centre + half if successes < trials else 1.0
+    return Interval(share, low, high)
+
+
+def confusion(y_true: ArrayLike, decided: ArrayLike) -> Counts:
+    """Count ((tn, fp), (fn, tp)) of (N,) truths and (N,) decisions, both 0 or 1."""
+    truth, decisions = checked(y_true, decided)
+    if not ((decisions == 0) | (decisions == 1)).all():
+        raise ArgumentError("decided must hold 0 and 1 only, but other values came.")
+    return _confusion(truth, decisions == 1)
+
+
+def threshold_report(y_true: ArrayLike, y_score: ArrayLike, threshold: float) -> ThresholdReport:
+    """Report what flagging every film that reaches `threshold` would do; fast."""
+    truth, scores = checked(y_true, y_score)
+    _require_share("threshold", threshold)
+    return ThresholdReport(**_decision_fields(truth, scores >= threshold, float(threshold)))
+
+
+def at_prevalence(
+    sensitivity: float, specificity: float, prevalence: float
+) -> tuple[float | None, float | None]:
+    """Return (ppv, npv) where a share `prevalence` has the finding, by Bayes' rule."""
+    names = ("sensitivity", "specificity", "prevalence")
+    for name, share in zip(names, (sensitivity, specificity, prevalence), strict=True):
+        _require_share(name, share)
+    hit, alarm = sensitivity * prevalence, (1 - specificity) * (1 - prevalence)
+    miss, clear = (1 - sensitivity) * prevalence, specificity * (1 - prevalence)
+    return _ratio(hit, hit + alarm), _ratio(clear, clear + miss)
+
+
+def summary_sentences(report: LabelReport) -> tuple[str, ...]:
+    """Say in words what the operating point did to films without and with the finding."""
+    if report.confusion is None:
+        return report.notes
+    (cleared, alarmed), (missed, flagged) = report.confusion
+    return (
+        _share_sentence("without", report.label, cleared, cleared + alarmed, "cleared"),
+        _share_sentence("with", report.label, flagged, flagged + missed, "flagged"),
+    )
+
+
+# --- all thresholds ---
+
+
+def roc_curve(y_true: ArrayLike, y_score: ArrayLike) -> Curve:
+    """Return the receiver operating characteristic, one point per distinct score."""
+    truth, scores = checked(y_true, y_score)
+    if truth.all() or not truth.any():
+        return Curve(*(np.empty(0) for _ in range(3)))
+    order, ends = _ranking(scores)
+    found = np.cumsum(truth[order])[ends - 1]
+    alarms = ends - found
+    return Curve(
+        np.append(0.0, alarms / alarms[-1]),
+        np.append(0.0, found / found[-1]),
+        np.append(np.inf, scores[order][ends - 1]),
+    )
+
+
+def precision_recall_curve(y_true: ArrayLike, y_score: ArrayLike) -> Curve:
+    """Return precision over recall, one point per distinct score after (0, 1)."""
+    roc = roc_curve(y_true, y_score)
+    if not roc.x.size:
+        return roc
+    positives = int(np.sum(y_true))
+    found, alarms = roc.y[1:] * positives, roc.x[1:] * (np.size(y_true) - positives)
+    return Curve(roc.y, np.append(1.0, found / (found + alarms)), roc.threshold)
+
+
+def auroc(y_true: ArrayLike, y_score: ArrayLike) -> Interval:
+    """Return the area under the ROC curve with DeLong's interval, clipped to [0, 1].
+
+    Films count as independent. The value is None with one class only; the interval is
+    None with a single film in a class.
+
+    Reference:
+        DeLong, DeLong and Clarke-Pearson, Biometrics 44, 1988; in N log N time by ranks
+        as in Sun and Xu, IEEE Signal Processing Letters 21, 2014.
+    """
+    truth, scores = checked(y_true, y_score)
+    return _auroc(truth, scores)
+
+
+def compare(y_true: ArrayLike, a: ArrayLike, b: ArrayLike) -> Comparison:
+    """Compare the AUROC of two models on the same films, which share their noise.
+
+    Args:
+        y_true: (N,) of 0 and 1.
+        a: (N,) scores of one model.
+        b: (N,) scores of the other, in the same order of films.
+
+    Reference:
+        As for `auroc`, whose covariance this uses.
+    """
+    truth, first = checked(y_true, a)
+    _, second = checked(y_true, b)
+    areas, spread = _delong(truth, np.column_stack((first, second)))
+    if areas is None:
+        return Comparison(a=NO_INTERVAL, b=NO_INTERVAL, difference=NO_INTERVAL, p_value=None)
+    difference = float(areas[0] - areas[1])
+    variance, p_value = None, None
+    if spread is not None:
+        variance = max(float(spread[0, 0] + spread[1, 1] - 2 * spread[0, 1]), 0.0)
+        if variance > 1e-15:  # below this only rounding is left
+            p_value = erfc(abs(difference) / sqrt(2 * variance))
+    return Comparison(
+        a=_auroc(truth, first),
+        b=_auroc(truth, second),
+        difference=_normal_interval(difference, variance, lowest=-1.0),
+        p_value=p_value,
+    )
+
+
+def auprc(
+    y_true: ArrayLike,
+    y_score: ArrayLike,
+    *,
+    groups: ArrayLike | None = None,
+    rounds: int = ROUNDS,
+    seed: int = 0,
+) -> Interval:
+    """Return average precision with a percentile bootstrap interval over patients.
+
+    Precision is summed over the steps of recall, without interpolation; tied films enter
+    together. Rounds that draw no positive film are left out. None with one class only.
+
+    Args:
+        y_true: (N,) of 0 and 1.
+        y_score: (N,) in [0, 1].
+        groups: (N,) patient of each film, drawn with all films; None draws films.
+        rounds: Bootstrap rounds, at least 1.
+        seed: The same seed gives the same interval.
+
+    Reference:
+        Davison and Hinkley, Bootstrap methods and their application, 1997, section 3.8.
+    """
+    truth, scores = checked(y_true, y_score)
+    return _average_precisions(truth[:, None], scores[:, None], groups, rounds, seed)[0]
+
+
+# --- honest probabilities ---
+
+
+def calibration_bins(
+    y_true: ArrayLike, y_score: ArrayLike, bins: int = 10
+) -> tuple[CalibrationBin, ...]:
+    """Sort films by score into bins of equal size and count the positives in each.
+
+    Films with the same score share a bin, so there may be fewer than `bins`.
+    """
+    truth, scores = checked(y_true, y_score)
+    if bins < 1:
+        raise ArgumentError(f"bins must be at least 1, but {bins} came.")
+    which = (_share_below(scores, scores) * bins).astype(int)
+    return tuple(_bin(truth[which == one], scores[which == one]) for one in np.unique(which))
+
+
+def ece(y_true: ArrayLike, y_score: ArrayLike, bins: int = 10) -> float:
+    """Return the expected calibration error over bins of equal size, 0 (best) to 1.
+
+    Reference:
+        Naeini et al., AAAI 2015; bins of equal size as in Nguyen and O'Connor, EMNLP 2015.
+    """
+    return _ece(calibration_bins(y_true, y_score, bins))
+
+
+def brier(y_true: ArrayLike, y_score: ArrayLike) -> float:
+    """Return the mean squared error of the probabilities, 0 (best) to 1."""
+    truth, scores = checked(y_true, y_score)
+    return float(np.mean((scores - truth) ** 2))
+
+
+def similar_scores(
+    y_true: ArrayLike, y_score: ArrayLike, score: float, k: int = 100
+) -> CalibrationBin:
+    """Return how many of the k films scoring nearest to `score` are positive.
+
+    Films as near as the k-th all count, so that the order of films does not matter: `n` of
+    the answer may exceed k, and stays below it when there are fewer films.
+    """
+    truth, scores = checked(y_true, y_score)
+    _require_share("score", score)
+    if k < 1:
+        raise ArgumentError(f"k must be at least 1, but {k} came.")
+    distance = np.abs(scores - score)
+    rank = min(k, distance.size) - 1
+    near = distance <= np.partition(distance, rank)[rank]
+    return _bin(truth[near], scores[near])
+
+
+# --- the whole report ---
+
+
+def evaluate(
+    y_true: ArrayLike,
+    y_score: ArrayLike,
+    labels: Sequence[str],
+    *,
+    operating_points: Sequence[float | None],
+    model: str = "",
+    split: str = "test",
+    patients: Sequence[str] | None = None,
+    exclusive: bool = False,
+    rounds: int = ROUNDS,
+    seed: int = 0,
+) -> EvaluationReport:
+    """Report on every label of a model.
+
+    Args:
+        y_true: (N, K) of 0 and 1; exactly one 1 per film when exclusive.
+        y_score: (N, K) in [0, 1].
+        labels: K different names.
+        operating_points: K thresholds; None decides nothing for that label. All None when
+            exclusive.
+        model: Its name, for the report.
+        split: Which films these are.
+        patients: (N,) patient of each film; None counts every film as a patient.
+        exclusive: Exactly one label holds, and the largest score decides (softmax).
+        rounds: Bootstrap rounds for the AUPRC intervals.
+        seed: Seed of the bootstrap.
+
+    Raises:
+        ArgumentError: When shapes differ or values are not as described.
+    """
+    truth, scores = checked(y_true, y_score, dimensions=2)
+    require_labels(labels, truth.shape[1])
+    decided = _decide(truth, scores, operating_points, exclusive)
+    precisions = _average_precisions(truth, scores, patients, rounds, seed)
+    reports = tuple(
+        _label_report(label, truth[:, k], scores[:, k], decided[k], operating_points[k], precision)
+        for k, (label, precision) in enumerate(zip(labels, precisions, strict=True))
+    )
+    matrix = _matrix(truth, scores) if exclusive else None
+    correct = sum(row[k] for k, row in enumerate(matrix)) if matrix else 0
+    return EvaluationReport(
+        model=model,
+        split=split,
+        n=len(truth),
+        labels=reports,
+        matrix=matrix,
+        accuracy=wilson(correct, len(truth)) if matrix else None,
+        notes=_report_notes(reports, len(truth), patients),
+    )
+
+
+# --- parts of a report ---
+
+
+def _label_report(
+    label: str,
+    truth: Flags,
+    scores: Floats,
+    decided: Flags | None,
+    operating_point: float | None,
+    precision: Interval,
+) -> LabelReport:
+    area, calibration = _auroc(truth, scores), calibration_bins(truth, scores)
+    return LabelReport(
+        **_decision_fields(truth, decided, operating_point),
+        label=label,
+        auroc=area,
+        auprc=precision,
+        ece=_ece(calibration),
+        brier=brier(truth, scores),
+        calibration=calibration,
+        notes=_label_notes(label, truth, decided, area),
+    )
+
+
+def _decision_fields(
+    truth: Flags, decided: Flags | None, operating_point: float | None
+) -> dict[str, Any]:
+    """Return the fields of a ThresholdReport."""
+    counts = None if decided is None else _confusion(truth, decided)
+    (tn, fp), (fn, tp) = counts or ((0, 0), (0, 0))
+    sensitivity, specificity = wilson(tp, tp + fn), wilson(tn, tn + fp)
+    both = (sensitivity.value, specificity.value)
+    return {
+        "n": truth.size,
+        "positives": int(truth.sum()),
+        "operating_point": operating_point,
+        "confusion": counts,
+        "sensitivity": sensitivity,
+        "specificity": specificity,
+        "ppv": wilson(tp, tp + fp),
+        "npv": wilson(tn, tn + fn),
+        "f1": _ratio(2 * tp, 2 * tp + fp + fn),
+        "accuracy": wilson(tp + tn, tp + tn + fp + fn),
+        "balanced_accuracy": None if None in both else _mean(both),
+        "mcc": _ratio(tp * tn - fp * fn, sqrt((tp + fp) * (tp + fn)) * sqrt((tn + fp) * (tn + fn))),
+    }
+
+
+def _label_notes(
+    label: str, truth: Flags, decided: Flags | None, area: Interval
+) -> tuple[str, ...]:
+    flagged = None if decided is None else int(decided.sum())
+    lost = "balanced accuracy, MCC, AUROC and AUPRC cannot be computed."
+    notes = {
+        f"{label} has no operating point, so no film is flagged or cleared.": flagged is None,
+        f"No film has {label}: sensitivity, {lost}": not truth.any(),
+        f"Every film has {label}: specificity, {lost}": truth.all(),
+        "No film is flagged: PPV and MCC cannot be computed.": flagged == 0,
+        "Every film is flagged: NPV and MCC cannot be computed.": flagged == truth.size,
+        "Nothing is there and nothing flagged: F1 cannot be computed.": (
+            flagged == 0 and not truth.any()
+        ),
+        "A single film in one class leaves AUROC without an interval.": (
+            area.value is not None and area.low is None
+        ),
+        "The scores rank these films all right, all wrong or all alike, so the AUROC interval "
+        "has no width; more films would give it one.": (
+            area.low is not None and area.low == area.high
+        ),
+    }
+    return tuple(note for note, holds in notes.items() if holds)
+
+
+def _report_notes(
+    reports: Sequence[LabelReport], films: int, patients: Sequence[str] | None
+) -> tuple[str, ...]:
+    notes = []
+    missing = [report.label for report in reports if report.auroc.value is None]
+    if missing:
+        notes.append(f"The macro averages leave out {', '.join(missing)}.")
+    owners = films if patients is None else len(set(patients))
+    if owners < films:
+        notes.append(
+            f"{films} films come from {owners} patients. The AUPRC intervals allow for that; "
+            "all others count films as independent and are somewhat narrow."
+        )
+    return tuple(notes)
+
+
+def _decide(
+    truth: Flags, scores: Floats, operating_points: Sequence[float | None], exclusive: bool
+) -> list[Flags | None]:
+    """Return for every label which films it flags, None where nothing decides."""
+    if len(operating_points) != scores.shape[1]:
+        raise ArgumentError(
+            f"operating_points must have one entry for each of {scores.shape[1]} labels, "
+            f"but {len(operating_points)} came."
+        )
+    if exclusive:
+        if any(point is not None for point in operating_points):
+            raise ArgumentError("Exclusive labels take no operating point: the largest score wins.")
+        if (truth.sum(axis=1) != 1).any():
+            raise ArgumentError("y_true must hold exactly one 1 per film for exclusive labels.")
+        winner = scores.argmax(axis=1)
+        return [winner == k for k in range(scores.shape[1])]
+    for point in operating_points:
+        if point is not None:
+            _require_share("operating point", point)
+    return [
+        None if point is None else scores[:, k] >= point for k, point in enumerate(operating_points)
+    ]
+
+
+def _matrix(truth: Flags, scores: Floats) -> tuple[tuple[int, ...], ...]:
+    labels = truth.shape[1]
+    cells = truth.argmax(axis=1) * labels + scores.argmax(axis=1)
+    counts = np.bincount(cells, minlength=labels**2).reshape(labels, labels)
+    return tuple(tuple(row) for row in counts.tolist())
+
+
+# --- mechanisms ---
+
+
+def _confusion(truth: Flags, decided: Flags) -> Counts:
+    tn, fp, fn, tp = np.bincount(2 * truth + decided, minlength=4).tolist()
+    return (tn, fp), (fn, tp)
+
+
+def _share_below(reference: Floats, values: Floats) -> Floats:
+    """Return for each value the share of `reference` below it, ties counting half."""
+    ranked = np.sort(reference)
+    twice = np.searchsorted(ranked, values, "left") + np.searchsorted(ranked, values, "right")
+    return twice / (2 * ranked.size)
+
+
+def _delong(truth: Flags, scores: Floats) -> tuple[Floats | None, Floats | None]:
+    """Return areas (M,) under the ROC curves of scores (N, M), and their covariance (M, M).
+
+    No areas with one class only, no covariance with a single film in a class.
+    """
+    positive, negative = scores[truth].T, scores[~truth].T
+    films = (positive.shape[1], negative.shape[1])
+    if not min(films):
+        return None, None
+    pairs = list(zip(positive, negative, strict=True))
+    above = np.array([_share_below(low, high) for high, low in pairs])
+    below = np.array([1 - _share_below(high, low) for high, low in pairs])
+    areas: Floats = above.mean(axis=1)
+    if min(films) < 2:
+        return areas, None
+    return areas, np.atleast_2d(np.cov(above) / films[0] + np.cov(below) / films[1])
+
+
+def _auroc(truth: Flags, scores: Floats) -> Interval:
+    areas, spread = _delong(truth, scores[:, None])
+    if areas is None:
+        return NO_INTERVAL
+    return _normal_interval(float(areas[0]), None if spread is None else float(spread[0, 0]))
+
+
+def _normal_interval(value: float, variance: float | None, lowest: float = 0.0) -> Interval:
+    if variance is None:
+        return Interval(value, None, None)
+    half = NormalDist().inv_cdf(0.975) * sqrt(variance)
+    return Interval(value, max(value - half, lowest), min(value + half, 1.0))
+
+
+def _ranking(scores: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the order from the highest score down, and where each run of ties ends."""
+    order = np.argsort(-scores, kind="stable")
+    ranked = scores[order]
+    return order, np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True)) + 1
+
+
+class _AveragePrecision:
+    """Average precision of one label for many weightings of its patients at once.
+
+    Only scores that some positive film holds are steps of recall; weights of the films in
+    between are summed, so the work per round is one pass over the films.
+    """
+
+    def __init__(self, truth: Flags, scores: Floats, owner: NDArray[np.intp]) -> None:
+        """Sort once; `owner` (N,) is the patient of each film as an index."""
+        order, ends = _ranking(scores)
+        found = np.cumsum(truth[order])[ends - 1]
+        steps = np.diff(found, prepend=0) > 0
+        last = ends[steps][-1]
+        self.films = owner[order[:last]]
+        self.film_starts = np.append(0, ends[steps][:-1])
+        self.positives = owner[order[:last][truth[order[:last]]]]
+        self.positive_starts = np.append(0, found[steps][:-1])
+
+    def __call__(self, weights: NDArray[np.float32]) -> Floats:
+        """Return (R,) for weights (R, patients); NaN where no positive film has weight."""
+        flagged = np.add.reduceat(weights[:, self.films], self.film_starts, axis=1)
+        gained = np.add.reduceat(weights[:, self.positives], self.positive_starts, axis=1)
+        flagged, found = flagged.cumsum(axis=1, dtype=float), gained.cumsum(axis=1, dtype=float)
+        area = (gained * found / np.maximum(flagged, 1)).sum(axis=1)
+        result: Floats = np.where(found[:, -1] > 0, area / np.maximum(found[:, -1], 1), np.nan)
+        return result
+
+
+def _average_precisions(
+    truth: Flags, scores: Floats, groups: ArrayLike | None, rounds: int, seed: int
+) -> list[Interval]:
+    """Return average precision with its interval for each of K labels, on the same draws."""
+    owner, patients = _owners(groups, len(truth))
+    if rounds < 1:
+        raise ArgumentError(f"rounds must be at least 1, but {rounds} came.")
+    columns = [
+        _AveragePrecision(truth[:, k], scores[:, k], owner) if 0 < share < 1 else None
+        for k, share in enumerate(truth.mean(axis=0))
+    ]
+    drawn: Floats = np.full((rounds, len(columns)), np.nan)
+    generator = np.random.default_rng(seed)
+    chunk = max(1, BOOTSTRAP_CHUNK // len(truth))
+    for start in range(0, rounds, chunk):
+        rows = range(start, min(start + chunk, rounds))
+        weights = np.array([_draw(generator, patients) for _ in rows], dtype=np.float32)
+        for k, column in enumerate(columns):
+            if column is not None:
+                drawn[start : rows.stop, k] = column(weights)
+    once = np.ones((1, patients), dtype=np.float32)
+    return [
+        NO_INTERVAL if column is None else _percentiles(float(column(once)[0]), drawn[:, k])
+        for k, column in enumerate(columns)
+    ]
+
+
+def _draw(generator: np.random.Generator, patients: int) -> NDArray[np.intp]:
+    """Return how often each patient comes up in as many draws as there are patients."""
+    return np.bincount(generator.integers(patients, size=patients), minlength=patients)
+
+
+def _owners(groups: ArrayLike | None, films: int) -> tuple[NDArray[np.intp], int]:
+    """Return the index of each film's patient, and how many patients there are."""
+    if groups is None:
+        return np.arange(films), films
+    names, owner = np.unique(np.asarray(groups), return_inverse=True)
+    if owner.shape != (films,):
+        raise ArgumentError(
+            f"There must be one patient for each of {films} films, but {owner.shape} came."
+        )
+    return owner, names.size
+
+
+def _percentiles(value: float, drawn: Floats) -> Interval:
+    usable = drawn[np.isfinite(drawn)]
+    if not usable.size:
+        return Interval(value, None, None)
+    low, high = np.quantile(usable, (0.025, 0.975)).tolist()
+    return Interval(value, low, high)
+
+
+def _bin(truth: Flags, scores: Floats) -> CalibrationBin:
+    observed = wilson(int(truth.sum()), truth.size)
+    return CalibrationBin(float(scores.mean()), observed, truth.size)
+
+
+def _ece(bins: Sequence[CalibrationBin]) -> float:
+    gaps = [one.n * abs((one.observed.value or 0.0) - one.mean_score) for one in bins]
+    return sum(gaps) / sum(one.n for one in bins)
+
+
+def _share_sentence(kind: str, label: str, count: int, films: int, verb: str) -> str:
+    if not films:
+        return f"No film {kind} {label} was scored."
+    share = wilson(count, films)
+    low, high = share.low or 0.0, share.high or 0.0
+    return (
+        f"Of {films} film{'s' * (films > 1)} {kind} {label}, {count} "
+        f"{'was' if count == 1 else 'were'} {verb} "
+        f"({100 * count / films:.1f} %, {100 * low:.1f}-{100 * high:.1f})."
+    )
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return _ratio(sum(known), len(known))
+
+
+def _ratio(part: float, whole: float) -> float | None:
+    return part / whole if whole else None
+
+
+# --- checks and JSON ---
+
+
+def checked(y_true: ArrayLike, y_score: ArrayLike, dimensions: int = 1) -> tuple[Flags, Floats]:
+    """Return truth as booleans and scores as float64, or say what is wrong with them."""
+    try:
+        truth, scores = np.asarray(y_true), np.asarray(y_score, dtype=np.float64)
+    except (TypeError, ValueError) as problem:
+        raise ArgumentError("y_true and y_score must be arrays of numbers.") from problem
+    if truth.ndim != dimensions or truth.shape != scores.shape or not truth.size:
+        shape = ("films", "films, labels")[dimensions - 1]
+        raise ArgumentError(
+            f"y_true and y_score must both have the shape ({shape}) with at least one film, "
+            f"but {truth.shape} and {scores.shape} came."
+        )
+    if not ((truth == 0) | (truth == 1)).all():
+        raise ArgumentError("y_true must hold 0 and 1 only, but other values came.")
+    if not ((scores >= 0) & (scores <= 1)).all():
+        raise ArgumentError("y_score must lie in [0, 1], but a value outside it or NaN came.")
+    return truth == 1, scores
+
+
+def _require_share(name: str, value: float) -> None:
+    if not (isfinite(value) and 0 <= value <= 1):
+        raise ArgumentError(f"{name} must lie in [0, 1], but {value} came.")
+
+
+def require_labels(labels: Sequence[str], expected: int) -> None:
+    """Refuse names that are missing, repeated or not as many as expected."""
+    if len(labels) != expected or not all(labels):
+        raise ArgumentError(
+            f"labels must name each of {expected} columns, but {', '.join(labels) or 'none'} came."
+        )
+    require_different("labels", labels)
+
+
+def require_different(name: str, values: Sequence[str]) -> None:
+    """Refuse values that come more than once; `name` says what they are."""
+    repeated = [value for value, count in Counter(values).items() if count > 1]
+    if repeated:
+        raise ArgumentError(
+            f"{name} must differ from each other, but '{repeated[0]}' came more than once."
+        )
+
+
+def _plain(record: Any) -> dict[str, Any]:
+    """Return a report as JSON values; an Interval becomes `name` and `name_ci`."""
+    values: dict[str, Any] = {}
+    for field in fields(record):
+        value = getattr(record, field.name)
+        if isinstance(value, Interval):
+            values[field.name] = value.value
+            values[f"{field.name}_ci"] = None if value.low is None else [value.low, value.high]
+        else:
+            values[field.name] = _lists(value)
+    return values
+
+
+def _lists(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_lists(entry) for entry in value]
+    return _plain(value) if is_dataclass(value) else value
+
+
+def _restore(kind: type[Record], values: dict[str, Any]) -> Record:
+    """Undo `_plain`."""
+    restored: dict[str, Any] = {}
+    for field in fields(kind):  # type: ignore[arg-type]
+        value = values[field.name]
+        if f"{field.name}_ci" in values:
+            value = Interval(value, *(values[f"{field.name}_ci"] or (None, None)))
+        elif field.name == "calibration":
+            value = tuple(_restore(CalibrationBin, entry) for entry in value)
+        restored[field.name] = _tuples(value)
+    return kind(**restored)
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(entry) for entry in value) if isinstance(value, list | tuple) else value

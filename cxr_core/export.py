@@ -1,0 +1,61 @@
+"""What leaves the program as a file: for now, the picture of an explanation."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cxr_core.attribution import explain
+from cxr_core.classifier import Classifier
+from cxr_core.errors import ArgumentError
+from cxr_core.figures import overlay, png
+from cxr_core.images import load_radiograph
+from cxr_core.preprocess import prepare, restore
+
+
+def export_explanation(
+    classifier: Classifier, film: Path, label: str, method: str, output: Path
+) -> dict[str, Any]:
+    """Draw where the evidence for a label lies, over the original film.
+
+    The map is never withheld here, whatever the gate or the operating point say: that is
+    the screen's part.
+
+    Args:
+        classifier: The model that speaks.
+        film: The file to explain.
+        label: One of the model's labels.
+        method: One of `attribution.list_methods()`.
+        output: Where the PNG goes, in the film's own size.
+
+    Returns:
+        What `explain --json` prints; "peak" is (x, y) in pixels of the original film.
+
+    Raises:
+        ImageError: When the film cannot be read.
+        UnknownName: When the label or the method does not exist.
+        ArgumentError: When the picture cannot be written.
+    """
+    radiograph = load_radiograph(film)
+    model_input = prepare(radiograph, classifier.card.preprocessing)
+    prediction = classifier.predict(model_input)
+    told = explain(classifier, model_input, label, method, features=prediction.features)
+    values = restore(told.values, model_input.placement)
+    try:
+        output.write_bytes(png(overlay(radiograph.pixels, values, signed=told.signed)))
+    except OSError as error:
+        raise ArgumentError(
+            f"'{output}' cannot be written ({error.strerror}); name a file in a folder that exists."
+        ) from error
+    y, x = np.unravel_index(int(values.argmax()), values.shape)
+    return {
+        "file": str(film),
+        "model": classifier.card.name,
+        "label": label,
+        "method": method,
+        "probability": prediction.label(label).probability,
+        "completeness_gap": told.completeness_gap,
+        "relative_gap": told.relative_gap,
+        "peak": [int(x), int(y)],
+        "output": str(output),
+    }

@@ -1,0 +1,254 @@
+"""An answer in words, as a tired reader takes it in: pure functions, values in, text out.
+
+The first word is always the answer (Flag, No flag, No answer), numbers have two digits
+unless two would hide on which side of the operating point they lie.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from cxr_core.attribution import COMPLETE, Attribution
+from cxr_core.cards import ModelCard
+from cxr_core.classifier import LabelPrediction, Prediction
+from cxr_core.evaluation import CalibrationBin, LabelReport
+from cxr_core.gate import GateReport
+from cxr_core.images import Facts, Radiograph
+
+Tone = Literal["flag", "clear", "refused"]
+
+NOTICE = "For research and education. Not a diagnosis; not a medical device."
+ADULT = 18.0
+# Ages beyond which a model's range reads as open.
+OLDEST = 90.0
+SEXES = {"F": "female", "M": "male", "O": "other sex"}
+METHOD_NAMES = {"grad-cam": "Grad-CAM", "integrated-gradients": "Integrated gradients"}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the first line says.
+
+    Attributes:
+        tone: "flag", "clear" or "refused".
+        unsure: The model cannot tell for a label that the headline names.
+        lead: What the reader must know before the answer; may be empty.
+        headline: The answer in one line.
+        detail: What qualifies it, one sentence each; may be empty.
+    """
+
+    tone: Tone
+    unsure: bool
+    lead: str
+    headline: str
+    detail: tuple[str, ...]
+
+
+def answer_in_words(
+    card: ModelCard, gate: GateReport, prediction: Prediction | None, *, age_stated: bool
+) -> Answer:
+    """Say what a model makes of a film.
+
+    Args:
+        card: The model's.
+        gate: The checks of the film.
+        prediction: None when the film was refused.
+        age_stated: Whether the file or the reader says how old the patient is.
+    """
+    if prediction is None:
+        refusals = gate.by_verdict("refuse")
+        mends = tuple(dict.fromkeys(check.mend for check in refusals if check.mend))
+        others = tuple(check.reason for check in refusals[1:])
+        headline = f"No answer: {_lower_first(refusals[0].reason)}"
+        return Answer("refused", False, "", headline, others + mends)
+    lead = ""
+    if card.age_range is not None and not age_stated:
+        lead = f"Age not stated; this model knows {age_group(card.age_range)}."
+    named = _named(card, prediction)
+    unsure = [one for one in named if one.cannot_tell]
+    headline = _headline(card, prediction, named, bool(unsure))
+    detail = tuple(_band_sentence(card, one.label) for one in unsure)
+    # The lead has said it already.
+    cautions = (check for check in gate.by_verdict("caution") if not (check.name == "age" and lead))
+    detail += tuple(f"Caution: {_lower_first(check.reason)}" for check in cautions)
+    tone: Tone = "flag" if _raises_alarm(card, prediction) else "clear"
+    return Answer(tone, bool(unsure), lead, headline, detail)
+
+
+def state_word(card: ModelCard, answer: LabelPrediction) -> str:
+    """Name what one label's bar shows; never colour alone."""
+    if card.activation == "softmax":
+        word = "Largest" if answer.flag else ""
+    else:
+        word = "Flag" if answer.flag else "No flag"
+    if not answer.cannot_tell:
+        return word
+    return f"{word}, cannot tell" if word else "Cannot tell"
+
+
+def spoken(label: str) -> str:
+    """Write a label as it reads inside a sentence: "Pleural_Thickening", "COVID-19"."""
+    words = label.replace("_", " ").split()
+    return " ".join(word if word[1:] != word[1:].lower() else word.lower() for word in words)
+
+
+def score(answer: LabelPrediction) -> str:
+    """Write a probability with two digits, or as many as tell it from its operating point.
+
+    Neither certainty is ever written: 0.998 reads ">0.99".
+    """
+    value, point = answer.probability, answer.operating_point
+    if point is not None and value != point:
+        for digits in range(2, 6):
+            if f"{value:.{digits}f}" != f"{point:.{digits}f}":
+                break
+    else:
+        digits = 2
+    if digits == 2 and value > 0.995:
+        return ">0.99"
+    if digits == 2 and value < 0.005:
+        return "<0.01"
+    return f"{value:.{digits}f}"
+
+
+def age_group(ages: tuple[float, float]) -> str:
+    """Name the patients of an age range: "children of 1-5 years"."""
+    low, high = ages
+    who = "children" if high < ADULT else "adults" if low >= ADULT else "patients"
+    span = f"{low:g} years and over" if high >= OLDEST else f"{low:g}-{high:g} years"
+    return f"{who} of {span}"
+
+
+def age_words(years: float) -> str:
+    """Write an age: months below two years."""
+    if years < 2:
+        months = int(years * 12 + 1e-6)
+        return f"{months} month{'s' * (months != 1)}"
+    return f"{int(years)} years"
+
+
+def facts_in_words(radiograph: Radiograph, age_years: float | None) -> str:
+    """Put what is known of a film in one line; `age_years` as stated by file or reader."""
+    facts = radiograph.facts
+    height, width = radiograph.pixels.shape
+    told = {
+        "view": f"{facts.view} view" if facts.view else "",
+        "age": f"age {age_words(age_years)}" if age_years is not None else "",
+        "sex": SEXES.get(facts.sex or "", ""),
+    }
+    silent = [name for name, text in told.items() if not text]
+    parts = [text for text in told.values() if text]
+    parts += [f"{width} × {height} pixels", f"{facts.format}, {facts.bits} bit"]
+    parts += _window_words(facts)
+    if silent:
+        *most, last = silent
+        parts.append(f"{', '.join(most)} and {last} not stated" if most else f"{last} not stated")
+    return " · ".join(parts)
+
+
+def similar_in_words(similar: CalibrationBin, split: str = "test") -> str:
+    """Say how many films that scored like this one had the finding."""
+    observed = similar.observed
+    if observed.value is None or observed.low is None or observed.high is None:
+        return f"No {split} film scored like this."
+    had = round(observed.value * similar.n)
+    return (
+        f"Of {similar.n} {split} films scoring like this, {had} had it "
+        f"(95 % CI {100 * observed.low:.0f}-{100 * observed.high:.0f} %)."
+    )
+
+
+def method_name(method: str) -> str:
+    """Write a method's name as its paper does."""
+    return METHOD_NAMES.get(method, method.replace("-", " ").capitalize())
+
+
+def record_in_words(report: LabelReport) -> str:
+    """Put one label's test record in a line."""
+    parts = [
+        f"{name} {share.value:.2f} ({share.low:.2f}-{share.high:.2f})"
+        for name, share in (
+            ("sensitivity", report.sensitivity),
+            ("specificity", report.specificity),
+            ("AUROC", report.auroc),
+        )
+        if share.value is not None and share.low is not None and share.high is not None
+    ]
+    start = f"{report.n} films, {100 * report.prevalence:.0f} % with {spoken(report.label)}"
+    return ", ".join([start, *parts]) + "."
+
+
+def explanation_in_words(found: Attribution) -> str:
+    """Say what a map can be trusted for, with its own check where it has one."""
+    if found.completeness_gap is None or found.relative_gap is None:
+        return found.note or "The region that raised the score, coarsely; not an outline."
+    verdict = "complete" if found.relative_gap < COMPLETE else "incomplete, read it with care"
+    return (
+        f"What moved the score, pixel by pixel, from that of a black film. {found.nodes} steps, "
+        f"gap {abs(found.completeness_gap):.3f} logits ({100 * found.relative_gap:.1f} %): {verdict}."
+    )
+
+
+def _named(card: ModelCard, prediction: Prediction) -> list[LabelPrediction]:
+    """Choose the labels that the headline names: those flagged, else the nearest to it."""
+    answers = sorted(prediction.labels, key=_margin, reverse=True)
+    if card.activation == "softmax":
+        return [max(answers, key=lambda one: one.probability)]
+    return [one for one in answers if one.flag] or answers[:1]
+
+
+def _margin(answer: LabelPrediction) -> float:
+    return answer.probability - (answer.operating_point or 0.0)
+
+
+def _raises_alarm(card: ModelCard, prediction: Prediction) -> bool:
+    """Tell an amber answer from a slate one; a softmax that says normal is no alarm."""
+    flagged = [one.label for one in prediction.labels if one.flag]
+    return any(label.lower() not in {"normal", "no finding"} for label in flagged)
+
+
+def _headline(
+    card: ModelCard, prediction: Prediction, named: list[LabelPrediction], unsure: bool
+) -> str:
+    first, rest = named[0], len(prediction.labels)
+    if card.activation == "softmax":
+        word = "Cannot tell; nearest" if unsure else "Most likely"
+        return f"{word}: {spoken(first.label)} {score(first)}, the largest of {rest}"
+    word = "Flag" if first.flag else "No flag"
+    word += ", but cannot tell" if unsure else ""
+    if first.flag:
+        said = ", ".join(f"{spoken(one.label)} {score(one)}" for one in named[:3])
+        more = f" and {len(named) - 3} more" if len(named) > 3 else ""
+        if rest == 1:
+            return f"{word}: {said}, {_point(first)}"
+        return f"{word}: {said}{more} ({len(named)} of {rest} findings)"
+    which = "" if rest == 1 else f" in {rest} findings; nearest"
+    return f"{word}{which}: {spoken(first.label)} {score(first)}, {_point(first)}"
+
+
+def _point(answer: LabelPrediction) -> str:
+    if answer.operating_point is None:
+        return "no operating point"
+    return f"operating point {answer.operating_point:.2f}"
+
+
+def _band_sentence(card: ModelCard, label: str) -> str:
+    band = card.cannot_tell[card.position(label)]
+    low, high = band if band is not None else (0.0, 1.0)
+    return (
+        f"Between {low:.2f} and {high:.2f} films with and without {spoken(label)} score alike: "
+        "read it without the model."
+    )
+
+
+def _window_words(facts: Facts) -> list[str]:
+    words = []
+    if facts.window is not None:
+        words.append(f"window {facts.window[0]:g} / {facts.window[1]:g}")
+    if facts.photometric_interpretation == "MONOCHROME1":
+        words.append("MONOCHROME1, shown white on black")
+    return words
+
+
+def _lower_first(sentence: str) -> str:
+    """Continue a sentence with another, unless it begins with an abbreviation."""
+    return sentence if sentence[1:2].isupper() else sentence[:1].lower() + sentence[1:]

@@ -1,0 +1,333 @@
+"""What one reader has on screen, and what all readers share.
+
+Films, answers and maps live in a `Session`, which belongs to one browser tab and dies with
+it: nothing of a patient enters a cache that another tab could read. Shared are only the
+classifiers (read-only) and the public record of each model.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import streamlit as st
+from numpy.typing import NDArray
+from PIL import Image
+
+from cxr_core import gate
+from cxr_core.attribution import Attribution, explain
+from cxr_core.cards import (
+    ModelCard,
+    list_models,
+    load_evaluation,
+    load_history,
+    load_predictions,
+    model_folder,
+    models_root,
+)
+from cxr_core.classifier import Classifier, Prediction, load_classifier
+from cxr_core.errors import ArgumentError, CxrError, ModelError
+from cxr_core.evaluation import CalibrationBin, EvaluationReport, similar_scores
+from cxr_core.gate import GateReport
+from cxr_core.images import Radiograph, read_radiograph
+from cxr_core.phantom import sample_film
+from cxr_core.predictions import PredictionTable
+from cxr_core.preprocess import ModelInput, prepare, restore
+
+SAMPLE_NAME = "Sample film (computer-made)"
+# A film of 4 MP holds 16 MB here; more films than this are work for the command line.
+MAX_FILMS = 40
+# Longest side shown: enough for a screen of 4K, and quick to send.
+SHOWN_SIDE = 1280
+
+
+class Upload(Protocol):
+    """What a file uploader hands over."""
+
+    name: str
+
+    def getvalue(self) -> bytes:
+        """Return the file's bytes."""
+
+
+@dataclass
+class Reading:
+    """What one model made of one film: its checks, its answer, its maps so far."""
+
+    gate: GateReport
+    model_input: ModelInput | None = None
+    prediction: Prediction | None = None
+    maps: dict[tuple[str, str], Attribution] = field(default_factory=dict)
+
+
+@dataclass
+class Film:
+    """One film on screen.
+
+    Attributes:
+        name: As uploaded; shown to its own reader only.
+        radiograph: The film.
+        shown: float32 (h, w) in [0, 1], small enough for a screen.
+        stated_age: Years, as the reader says; None while unstated.
+        readings: By model name and version.
+    """
+
+    name: str
+    radiograph: Radiograph
+    shown: NDArray[np.float32]
+    stated_age: float | None = None
+    readings: dict[tuple[str, str], Reading] = field(default_factory=dict)
+
+    @property
+    def age_years(self) -> float | None:
+        """Age from the file, else as stated."""
+        known = self.radiograph.facts.age_years
+        return self.stated_age if known is None else known
+
+    def state_age(self, years: float | None) -> None:
+        """Take the reader's word; answers given for another age are forgotten."""
+        if years != self.stated_age:
+            self.stated_age = years
+            self.readings.clear()
+
+
+@dataclass
+class Session:
+    """All that one reader has on screen.
+
+    Attributes:
+        films: By digest, in order of arrival.
+        failures: Why a file of the last batch could not be read, one sentence each.
+        chosen: Digest of the film on screen; None for the most suspicious.
+        batch: Counts what was dropped. The uploader's key, so that each batch of files finds
+            an empty one: what was read is not kept as bytes, header and all.
+    """
+
+    films: dict[str, Film] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
+    chosen: str | None = None
+    batch: int = 0
+
+    @property
+    def upload_key(self) -> str:
+        """Key of the uploader that waits for the next batch."""
+        return f"upload-{self.batch}" if self.batch else "upload"
+
+    def film(self) -> Film | None:
+        """Return the film on screen."""
+        return self.films.get(self.chosen or "")
+
+    def take(self, uploads: Sequence[Upload]) -> None:
+        """Read a batch; a bad file leaves its sentence in `failures`, the others are shown."""
+        self.failures, self.batch = [], self.batch + 1
+        for upload in uploads:
+            try:
+                self.add(upload.name, read_radiograph(upload.getvalue(), upload.name))
+            except CxrError as error:
+                self.failures.append(str(error))
+        if len(uploads) > 1:
+            self.chosen = None
+
+    def take_sample(self) -> None:
+        """Show the computer-made film."""
+        self.failures = []
+        self.add(SAMPLE_NAME, sample_film())
+
+    def add(self, name: str, radiograph: Radiograph) -> None:
+        """Put a film on screen, or show it again.
+
+        Raises:
+            ArgumentError: When the screen holds as many films as it can.
+        """
+        if radiograph.digest not in self.films:
+            if len(self.films) >= MAX_FILMS:
+                raise ArgumentError(
+                    f"{name} was left out: the page holds {MAX_FILMS} films. Remove some, or read "
+                    "many at once with `python -m cxr_core predict`."
+                )
+            self.films[radiograph.digest] = Film(name, radiograph, _shrink(radiograph.pixels))
+        self.chosen = radiograph.digest
+
+    def remove(self) -> None:
+        """Forget the film on screen."""
+        self.films.pop(self.chosen or "", None)
+        self.failures, self.chosen = [], None
+
+    def clear(self) -> None:
+        """Forget every film."""
+        self.films.clear()
+        self.remove()
+
+
+def current() -> Session:
+    """Return this reader's session, made on first use."""
+    state = st.session_state
+    if "session" not in state:
+        state["session"] = Session()
+    found: Session = state["session"]
+    return found
+
+
+# --- the models, shared ---
+
+
+def cards() -> list[ModelCard]:
+    """Read the card of every model.
+
+    Raises:
+        ModelError: When there is none.
+    """
+    found = list_models()
+    if not found:
+        raise ModelError(
+            f"There is no model in '{models_root()}'. Train one with "
+            "`python -m cxr_core train pediatric-pneumonia --data FOLDER`."
+        )
+    return found
+
+
+def warm_up(card: ModelCard) -> bool:
+    """Begin to load a model in the background; say whether it is ready."""
+    return _loading(card.name, card.version, str(models_root())).done()
+
+
+def classifier(card: ModelCard) -> Classifier:
+    """Return a model, waiting for it if need be.
+
+    Raises:
+        ModelError: When its files are damaged.
+    """
+    return _loading(card.name, card.version, str(models_root())).result()
+
+
+def _sound(loading: Future[Classifier]) -> bool:
+    return not (loading.done() and loading.exception())
+
+
+@st.cache_resource(max_entries=4, show_spinner=False, validate=_sound)
+def _loading(name: str, version: str, root: str) -> Future[Classifier]:
+    """Load and trace a model aside, so that the page answers meanwhile.
+
+    The future is what sessions share. One that failed is asked for anew.
+    """
+    pool = ThreadPoolExecutor(1, thread_name_prefix=f"load-{name}")
+    loading = pool.submit(_load, name, Path(root))
+    pool.shutdown(wait=False)
+    return loading
+
+
+def _load(name: str, root: Path) -> Classifier:
+    loaded = load_classifier(name, root)
+    loaded.warm_up()
+    return loaded
+
+
+@dataclass(frozen=True)
+class Record:
+    """The public record of one model."""
+
+    report: EvaluationReport
+    table: PredictionTable
+    history: dict[str, list[float]]
+
+    def similar(self, label: str, probability: float) -> CalibrationBin:
+        """Return what test films that scored alike turned out to be."""
+        column = self.table.labels.index(label)
+        return similar_scores(
+            self.table.y_true[:, column], self.table.y_score[:, column], probability
+        )
+
+
+def record(card: ModelCard) -> Record:
+    """Read the test record of a model; no TensorFlow.
+
+    Raises:
+        ModelError: When a file is missing or damaged.
+    """
+    return record_of(card.name, card.version, str(models_root()))
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def record_of(name: str, version: str, root: str) -> Record:
+    """Read the test record of a model by name; `version` only parts old from new."""
+    place = Path(root)
+    return Record(
+        load_evaluation(name, place), load_predictions(name, place), load_history(name, place)
+    )
+
+
+def file_digest(card: ModelCard) -> str:
+    """Return the SHA-256 of a model's weights, in hexadecimal, or that there are none."""
+    return _file_digest(card.name, card.version, str(models_root()))
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def _file_digest(name: str, version: str, root: str) -> str:
+    path = model_folder(name, Path(root)) / "model.keras"
+    if not path.is_file():
+        return "shipped without its weights"
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# --- reading a film ---
+
+
+def read(film: Film, card: ModelCard) -> Reading:
+    """Check a film and, unless it is refused, ask the model; once for each film and model."""
+    key = (card.name, card.version)
+    if key not in film.readings:
+        checks = gate.check(film.radiograph, card, age_years=film.age_years)
+        reading = Reading(checks)
+        if not checks.refused:
+            reading.model_input = prepare(film.radiograph, card.preprocessing)
+            reading.prediction = classifier(card).predict(reading.model_input)
+        film.readings[key] = reading
+    return film.readings[key]
+
+
+def attribution(reading: Reading, card: ModelCard, label: str, method: str) -> Attribution:
+    """Explain one label; class activation maps use the features of the answer's own pass.
+
+    Raises:
+        ModelError: When the film was refused.
+    """
+    if reading.prediction is None or reading.model_input is None:
+        raise ModelError("A film that the model refused has no explanation.")
+    key = (label, method)
+    if key not in reading.maps:
+        reading.maps[key] = explain(
+            classifier(card),
+            reading.model_input,
+            label,
+            method,
+            features=reading.prediction.features,
+        )
+    return reading.maps[key]
+
+
+def laid_over(
+    values: NDArray[np.float32], reading: Reading, film: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Lay a map over its film, (h, w) at any resolution: float32 of the film's shape.
+
+    Raises:
+        ModelError: When the film was refused.
+    """
+    if reading.model_input is None:
+        raise ModelError("A film that the model refused has no explanation.")
+    height, width = film.shape
+    return restore(values, replace(reading.model_input.placement, height=height, width=width))
+
+
+def _shrink(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Reduce (H, W) to at most SHOWN_SIDE, anti-aliased; the model reads the film itself."""
+    ratio = SHOWN_SIDE / max(pixels.shape)
+    if ratio >= 1:
+        return pixels
+    height, width = (max(1, round(side * ratio)) for side in pixels.shape)
+    image = Image.fromarray(pixels).resize((width, height), Image.Resampling.BOX)
+    return np.clip(np.asarray(image), 0, 1)

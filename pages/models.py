@@ -1,0 +1,18 @@
+"""Models: the facts of one model on one page."""
+
+import streamlit as st
+
+from cxr_core.errors import CxrError
+from cxr_core.ui import record, session, widgets
+
+
+def page() -> None:
+    """Ask which model; show what it is for, what it is not for, and how good it was."""
+    card = widgets.choose_model(session.cards())
+    record.model_facts(card, session.record(card))
+
+
+try:
+    page()
+except CxrError as error:
+    st.error(str(error))

@@ -1,0 +1,175 @@
+"""The command line that scripts depend on: what goes to stdout, to stderr, and the status."""
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from cxr_core.__main__ import main
+from cxr_core.phantom import png_bytes, sample_film
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def run(capsys, tiny_models, monkeypatch):
+    monkeypatch.setenv("CXR_MODELS", str(tiny_models))
+
+    def call(*arguments):
+        status = main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("films")
+    (folder / "b").mkdir()
+    film = png_bytes(sample_film())
+    (folder / "b" / "good-without-extension").write_bytes(film)
+    (folder / "a.png").write_bytes(b"not a film")
+    (folder / "c.png").write_bytes(film)
+    (folder / ".hidden.png").write_bytes(film)
+    return folder
+
+
+def test_help_answers_without_heavy_imports():
+    code = (
+        "import sys, cxr_core.__main__ as m\n"
+        "try:\n    m.main(['--help'])\nexcept SystemExit: pass\n"
+        "heavy = {'tensorflow', 'keras', 'pandas', 'matplotlib', 'streamlit', 'numpy'}\n"
+        "sys.exit(sorted(heavy & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stderr) == (0, "")
+    for command in ("list", "predict", "explain", "index", "train", "evaluate"):
+        assert command in done.stdout
+
+
+@pytest.mark.slow
+def test_predict_prints_one_object_per_film_in_order_and_nothing_else(run, films):
+    status, out, err = run("predict", "--model", "tiny", films, "--json")
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert status == 0
+    assert [row["file"] for row in rows] == [
+        str(films / name) for name in ("a.png", "b/good-without-extension", "c.png")
+    ]
+    assert [row["ok"] for row in rows] == [False, True, True]
+    assert set(rows[0]) == {"file", "ok", "error", "code"} and rows[0]["code"] == "unreadable"
+    assert set(rows[1]) == {"file", "ok", "model", "predictions", "gate"}
+    assert rows[1]["predictions"] == rows[2]["predictions"]
+    (answer,) = rows[1]["predictions"]
+    assert set(answer) == {"label", "probability", "operating_point", "flag", "cannot_tell"}
+    assert answer["flag"] == (answer["probability"] >= answer["operating_point"])
+    assert rows[1]["gate"]["verdict"] == "caution"  # no age in a PNG
+    assert set(rows[1]["gate"]["checks"][0]) == {
+        "name",
+        "value",
+        "limit",
+        "verdict",
+        "reason",
+        "mend",
+    }
+    assert "Films" in err
+
+
+@pytest.mark.slow
+def test_a_refused_film_has_no_probabilities_unless_asked(run, tmp_path):
+    colour = Image.open(__import__("io").BytesIO(png_bytes(sample_film()))).convert("RGB")
+    colour.paste((255, 0, 0), (0, 0, 500, 900))
+    colour.save(tmp_path / "photo.png")
+    refused = json.loads(run("predict", "--model", "tiny", tmp_path / "photo.png", "--json")[1])
+    assert refused["ok"] is True and refused["predictions"] == []
+    assert refused["gate"]["verdict"] == "refuse"
+    told = run("predict", "--model", "tiny", tmp_path / "photo.png", "--json", "--no-gate")[1]
+    assert len(json.loads(told)["predictions"]) == 1
+    assert (
+        "refused. The picture is coloured"
+        in run("predict", "--model", "tiny", tmp_path / "photo.png")[1]
+    )
+
+
+@pytest.mark.slow
+def test_predict_in_words_and_as_a_table(run, films, tmp_path):
+    status, out, _ = run("predict", "--model", "tiny", films)
+    lines = out.splitlines()
+    assert status == 0 and len(lines) == 3
+    assert "not read" in lines[0] and "operating point" in lines[1]
+    run("predict", "--model", "tiny", films, "--csv", tmp_path / "out.csv")
+    rows = (tmp_path / "out.csv").read_text().splitlines()
+    assert rows[0].startswith("file,ok,gate,error,probability_Pneumonia")
+    assert len(rows) == 4
+
+
+@pytest.mark.slow
+def test_unusable_arguments_end_with_two_and_one_sentence(run, films):
+    for arguments, told in (
+        (("predict", "--model", "tinny", films), "Did you mean 'tiny'"),
+        (("predict", "--model", "tiny", films / "absent"), "no file or folder"),
+        (("index", films / "absent"), "no folder"),
+        (("train", "no-such-recipe", "--data", films), "no recipe named"),
+    ):
+        status, out, err = run(*arguments)
+        assert (status, out) == (2, "")
+        assert told in err and len(err.splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_explain_places_its_peak_on_the_original_film(run, films, tmp_path):
+    status, out, _ = run(
+        *("explain", "--model", "tiny", "--label", "Pneumonia", "--method"),
+        *("integrated-gradients", films / "c.png", "-o", tmp_path / "map.png", "--json"),
+    )
+    told = json.loads(out)
+    assert status == 0
+    assert set(told) == {
+        *("file", "model", "label", "method", "probability"),
+        *("completeness_gap", "relative_gap", "peak", "output"),
+    }
+    height, width = sample_film().pixels.shape
+    assert Image.open(told["output"]).size == (width, height)
+    x, y = told["peak"]
+    assert 0 <= x < width and 0 <= y < height
+    assert math.isfinite(told["relative_gap"])
+    status, _, err = run(
+        *("explain", "--model", "tiny", "--label", "Oedema", films / "c.png"),
+        *("-o", tmp_path / "map.png"),
+    )
+    assert status == 2 and "no label named 'Oedema'" in err
+
+
+@pytest.mark.slow
+def test_list_and_evaluate_agree(run, phantom_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("CXR_CACHE", str(tmp_path))
+    assert "tiny" in run("list")[1]
+    status, out, _ = run("evaluate", "--model", "tiny", "--data", phantom_folder, "--json")
+    told = json.loads(out)
+    assert status == 0
+    assert (told["model"], told["split"]) == ("tiny", "test")
+    label = told["labels"]["Pneumonia"]
+    (tn, fp), (fn, tp) = label["confusion"]
+    assert tn + fp + fn + tp == told["n"] == label["n"]
+    wanted = "n positives operating_point confusion sensitivity specificity ppv npv f1 accuracy"
+    wanted += " balanced_accuracy auroc auroc_ci auprc ece brier"
+    assert set(wanted.split()) <= set(label)
+    from cxr_core.cards import load_evaluation
+
+    assert load_evaluation("tiny").to_json()["macro"] == told["macro"]
+    assert "tn" in run("evaluate", "--model", "tiny", "--data", phantom_folder)[1]
+    status, _, err = run("evaluate", "--model", "tiny", "--data", phantom_folder, "--split", "x")
+    assert status == 2 and "it has: test, train" in err
+
+
+def test_index_counts_a_folder(run, phantom_folder):
+    told = json.loads(run("index", phantom_folder, "--json")[1])
+    assert set(told["splits"]) == {"train", "test"}
+    assert told["overlap"] == [] and told["films"] == sum(
+        part["films"] for part in told["splits"].values()
+    )
+    assert "In more than one split: nobody" in run("index", phantom_folder)[1]
