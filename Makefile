@@ -4,7 +4,7 @@
 #   make test     install what tests need on top, run all tests
 #   make lint     ruff, formatting, mypy --strict
 #   make bench    measure again and rewrite the tables of BENCHMARKS.md
-#   make train    train a recipe: make train RECIPE=two-folder-cnn DATA=path/to/films
+#   make train    train a recipe: make train RECIPE=pediatric-pneumonia DATA=path/to/films
 #
 # Options: PORT=8501 · PYTHON=python3.12 · WORKERS=2 (test processes) · ARGS="..." (handed to pytest,
 # benchmarks or train) · WHEELS=folder (install from these wheels, without a network).
@@ -12,7 +12,7 @@
 PORT ?= 8501
 PYTHON ?= python3.13 python3.12 python3.11 python3
 WORKERS ?= 2
-RECIPE ?= two-folder-cnn
+RECIPE ?= pediatric-pneumonia
 DATA ?=
 WHEELS ?=
 ARGS ?=
@@ -52,7 +52,8 @@ train: .venv/.app
 ifeq ($(strip $(DATA)),)
 	@echo "No DATA=folder came: training on computer-made films in runs/phantom, model in runs/models." >&2
 	test -d runs/phantom || $(python) -c \
-	  "from pathlib import Path; from cxr_core.phantom import write_dataset as w; w(Path('runs/phantom'))"
+	  "from pathlib import Path; from cxr_core.phantom import write_dataset as w; \
+	  w(Path('runs/phantom'), patients_per_class=60, size=224)"
 	CXR_MODELS=runs/models $(python) -m cxr_core train $(RECIPE) --data runs/phantom $(ARGS)
 else
 	$(python) -m cxr_core train $(RECIPE) --data "$(DATA)" $(ARGS)

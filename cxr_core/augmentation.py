@@ -29,7 +29,10 @@ class Strength:
         gamma: Exponent exp(uniform(-gamma, gamma)).
         contrast: Gain 1 + uniform(-contrast, contrast) about mid-grey, then clipped.
         brightness: Added, uniform(-brightness, brightness), then clipped.
-        blur: Largest share of a blurred copy mixed in.
+        softness: Largest standard deviation of the blurred copy, in pixels of a 128-pixel
+            square. Training goes far beyond what units differ by, so that the network also
+            learns to see without the fine texture that betrays where a film was made.
+        blur: Largest share of the blurred copy mixed in.
         sharpen: Largest share of (film - blurred copy) added.
         noise: Largest standard deviation of white noise.
         border: Largest width of a black edge on each side (collimation, digitiser frames).
@@ -43,6 +46,7 @@ class Strength:
     gamma: float
     contrast: float
     brightness: float
+    softness: float
     blur: float
     sharpen: float
     noise: float
@@ -58,6 +62,7 @@ TRAINING = Strength(
     gamma=0.5,
     contrast=0.4,
     brightness=0.15,
+    softness=3.0,
     blur=1.0,
     sharpen=1.0,
     noise=0.04,
@@ -74,6 +79,7 @@ ACQUISITION = Strength(
     gamma=0.4,
     contrast=0.3,
     brightness=0.1,
+    softness=1.5,
     blur=1.0,
     sharpen=0.7,
     noise=0.03,
@@ -149,7 +155,7 @@ def _focus(
     films: NDArray[np.float32], strength: Strength, rng: np.random.Generator
 ) -> NDArray[np.float32]:
     """Blur or sharpen: move each film towards, or away from, a blurred copy of itself."""
-    sigma = float(rng.choice((0.8, 1.5))) * films.shape[1] / 128
+    sigma = rng.uniform(0.6, max(strength.softness, 0.6)) * films.shape[1] / 128
     soft = gaussian_filter(films, (0, sigma, sigma), truncate=2)
     amount = _column(rng, -strength.sharpen, strength.blur, len(films))
     return np.asarray(np.clip(films + amount * (soft - films), 0, 1))
@@ -158,7 +164,8 @@ def _focus(
 def _frame(films: NDArray[np.float32], strength: Strength, rng: np.random.Generator) -> None:
     """Blacken edges in place: collimation, or the frame of a digitised film."""
     size = films.shape[1]
-    for film in films[rng.random(len(films)) < strength.chance]:
+    for k in np.flatnonzero(rng.random(len(films)) < strength.chance):
+        film = films[k]  # a view: indexing with the mask itself would copy
         top, bottom, left, right = (rng.uniform(0, strength.border, 4) * size).astype(int)
         film[:top], film[size - bottom :] = 0, 0
         film[:, :left], film[:, size - right :] = 0, 0
@@ -167,7 +174,8 @@ def _frame(films: NDArray[np.float32], strength: Strength, rng: np.random.Genera
 def _erase(films: NDArray[np.float32], strength: Strength, rng: np.random.Generator) -> None:
     """Lay a rectangle of one grey over part of a film, in place (Zhong 2020, Random Erasing)."""
     size = films.shape[1]
-    for film in films[rng.random(len(films)) < strength.chance * (strength.erase > 0)]:
+    for k in np.flatnonzero(rng.random(len(films)) < strength.chance * (strength.erase > 0)):
+        film = films[k]
         height, width = (rng.uniform(0.05, max(strength.erase, 0.05), 2) * size).astype(int)
         top, left = rng.integers(0, size - height), rng.integers(0, size - width)
         film[top : top + height, left : left + width] = rng.random()

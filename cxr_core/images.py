@@ -22,6 +22,8 @@ How grey values become [0, 1], 0 being air-black and 1 bone-white:
 import hashlib
 import re
 import struct
+import subprocess
+import sys
 import zlib
 from dataclasses import dataclass
 from io import BytesIO
@@ -30,6 +32,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+# Pillow loads the system's zlib. It must come before GDCM, which pydicom imports: loaded the
+# other way round, zlib binds to GDCM's own copy and corrupts memory in every other user.
 from PIL import Image, ImageChops, ImageOps
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.JpegImagePlugin import JpegImageFile
@@ -48,6 +53,7 @@ MAX_BYTES = 256 * 2**20  # of one file; a 16-bit film of 60 MP uncompressed has 
 MAX_PIXELS = 100_000_000  # the largest digitised film plates have about 25 MP
 MIN_SIDE = 16  # pixels
 MIN_CONTRAST = 1.5 / 255  # spread of [0, 1] below which a film shows nothing: one grey step
+DECODE_SECONDS = 60  # for decoders in a process of their own
 MAX_AGE_YEARS = 130.0  # ages beyond are typing errors (the NIH set has patients of 414)
 
 # What decoders raise on damaged input. Pillow, pydicom and their plug-ins promise no common
@@ -67,6 +73,7 @@ _DECODER_ERRORS: tuple[type[Exception], ...] = (
     AssertionError,
     struct.error,
     zlib.error,
+    subprocess.SubprocessError,
     Warning,
 )
 
@@ -429,22 +436,22 @@ _DEFLATED = "1.2.840.10008.1.2.1.99"
 _BIG_ENDIAN = "1.2.840.10008.1.2.2"
 _JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"
 
-# Which pydicom plug-in decodes what. JPEG goes to Pillow, the most tested on hostile
-# files; GDCM serves what nothing else here can (lossless JPEG, JPEG-LS).
-_DECODERS = {
+# Which pydicom plug-in decodes what. JPEG goes to Pillow, the most tested on hostile files;
+# RLE to pydicom itself, because pylibjpeg panics on damaged runs (a BaseException).
+_PLUGINS_OF = {
     "1.2.840.10008.1.2.4.50": "pillow",
     _JPEG_EXTENDED: "pillow",
-    "1.2.840.10008.1.2.4.57": "gdcm",
-    "1.2.840.10008.1.2.4.70": "gdcm",
-    "1.2.840.10008.1.2.4.80": "gdcm",
-    "1.2.840.10008.1.2.4.81": "gdcm",
     "1.2.840.10008.1.2.4.90": "pylibjpeg",
     "1.2.840.10008.1.2.4.91": "pylibjpeg",
     "1.2.840.10008.1.2.4.201": "pylibjpeg",
     "1.2.840.10008.1.2.4.202": "pylibjpeg",
     "1.2.840.10008.1.2.4.203": "pylibjpeg",
-    "1.2.840.10008.1.2.5": "pylibjpeg",
+    "1.2.840.10008.1.2.5": "pydicom",
 }
+# Lossless JPEG and JPEG-LS, which only GDCM decodes here, in a process of its own.
+_JPEG_LOSSLESS = ("1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70")
+_JPEG_LS = ("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81")
+_COMPRESSED = (*_PLUGINS_OF, *_JPEG_LOSSLESS, *_JPEG_LS)
 
 _GREY = ("MONOCHROME1", "MONOCHROME2")
 _COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
@@ -517,9 +524,12 @@ def _header(dataset: Any, syntax: str) -> _Header:
     photometric = str(dataset.get("PhotometricInterpretation") or "").strip().upper()[:16]
     if "Rows" not in dataset and "PixelData" not in dataset:
         kind = _word(dataset, "Modality")
+        if kind is None:
+            raise UnreadableImage(
+                "The DICOM file is cut short or has no picture; export or copy the film again."
+            )
         raise UnsupportedImage(
-            f"The DICOM file holds no picture{f' (its modality is {kind})' if kind else ''}, or "
-            "is cut short before it; choose the film itself, or copy it again."
+            f"The DICOM file holds no picture (its modality is {kind}); choose the film itself."
         )
     rows, columns = _integer(dataset, "Rows"), _integer(dataset, "Columns")
     _check_size(rows, columns, _integer(dataset, "NumberOfFrames", 1))
@@ -554,7 +564,7 @@ def _check_header(header: _Header) -> None:
             f"be told apart; known are {', '.join((*_GREY, *_COLOUR))} and PALETTE COLOR. "
             "Export the film again with the right tag."
         )
-    if header.syntax not in (*_NATIVE, _DEFLATED, *_DECODERS):
+    if header.syntax not in (*_NATIVE, _DEFLATED, *_COMPRESSED):
         raise UnsupportedImage(
             f"The DICOM transfer syntax {header.syntax[:64]} is not read; export the film "
             "uncompressed or as JPEG 2000."
@@ -613,7 +623,7 @@ def _codes(dataset: Any, header: _Header) -> NDArray[Any]:
     Reference: DICOM PS3.5 8.1.1.
     """
     mask = 2**header.stored - 1
-    if header.syntax in _DECODERS:
+    if header.syntax in _COMPRESSED:
         values = _decompress(dataset.PixelData, header)
         limit = 2 ** (header.stored - header.signed)
         if values.max() >= limit or values.min() < -limit * header.signed:
@@ -649,22 +659,30 @@ def _native(pixel_data: bytes, header: _Header) -> memoryview:
     return memoryview(pixel_data)[:needed]
 
 
-def _decompress(pixel_data: bytes, header: _Header, planar: int = 0) -> NDArray[Any]:
-    """Let pydicom decode into (H, W), or into RGB (H, W, 3) where the picture has colour."""
+def _decompress(pixel_data: bytes, header: _Header) -> NDArray[Any]:
+    """Decode compressed pixels into (H, W), or into RGB (H, W, 3) where they have colour."""
     from pydicom.encaps import get_frame
-    from pydicom.pixels import get_decoder
 
-    encapsulated = header.syntax in _DECODERS
-    size = _frame_size(get_frame(pixel_data, 0, number_of_frames=1)) if encapsulated else None
-    if size and size != (header.rows, header.columns):
+    frame = get_frame(pixel_data, 0, number_of_frames=1)
+    size = _frame_size(frame)
+    if size and size[:2] != (header.rows, header.columns):
         raise UnreadableImage(
             f"The DICOM header says {header.columns} x {header.rows} pixels, but its compressed "
             f"picture has {size[1]} x {size[0]}; export the film again."
         )
-    values, _ = get_decoder(_NATIVE[1] if header.syntax == _DEFLATED else header.syntax).as_array(
-        pixel_data if encapsulated else bytes(_native(pixel_data, header)),
+    if header.syntax in _PLUGINS_OF:
+        return _by_pydicom(pixel_data, header, _PLUGINS_OF[header.syntax])
+    return _by_gdcm(frame, header, size[2] if size else header.stored)
+
+
+def _by_pydicom(pixel_data: bytes, header: _Header, plugin: str, planar: int = 0) -> NDArray[Any]:
+    from pydicom.pixels import get_decoder
+
+    syntax = _NATIVE[1] if header.syntax == _DEFLATED else header.syntax
+    values, _ = get_decoder(syntax).as_array(
+        pixel_data,
         index=0,
-        decoding_plugin=_DECODERS.get(header.syntax, ""),
+        decoding_plugin=plugin,
         rows=header.rows,
         columns=header.columns,
         samples_per_pixel=header.samples,
@@ -679,8 +697,59 @@ def _decompress(pixel_data: bytes, header: _Header, planar: int = 0) -> NDArray[
     return np.asarray(values)
 
 
-def _frame_size(frame: bytes) -> tuple[int, int] | None:
-    """Read rows and columns from a compressed picture's own header; None where it has none.
+# Bytes of one frame in, pixels out; what pydicom's GDCM plug-in does, without pydicom.
+_GDCM_SCRIPT = """
+import sys
+import gdcm
+syntax, photometric = sys.argv[1:3]
+rows, columns, allocated, stored, signed = map(int, sys.argv[3:])
+fragment = gdcm.Fragment()
+fragment.SetByteStringValue(sys.stdin.buffer.read())
+fragments = gdcm.SequenceOfFragments.New()
+fragments.AddFragment(fragment)
+element = gdcm.DataElement(gdcm.Tag(0x7FE0, 0x0010))
+element.SetValue(fragments.__ref__())
+image = gdcm.Image()
+image.SetNumberOfDimensions(2)
+image.SetDimensions((columns, rows, 1))
+image.SetDataElement(element)
+kind = gdcm.PhotometricInterpretation.GetPIType(photometric)
+image.SetPhotometricInterpretation(gdcm.PhotometricInterpretation(kind))
+image.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.GetTSType(syntax)))
+image.SetPixelFormat(gdcm.PixelFormat(1, allocated, stored, stored - 1, signed))
+sys.stdout.buffer.write(image.GetBuffer().encode("utf-8", "surrogateescape"))
+"""
+
+
+def _by_gdcm(frame: bytes, header: _Header, precision: int) -> NDArray[Any]:
+    """Decode one grey frame in a child process, for about a tenth of a second more.
+
+    GDCM ends its process on many a damaged frame (C++ exceptions that nothing catches),
+    and a server with it.
+    """
+    if header.samples != 1:
+        raise UnsupportedImage(
+            "The film is a colour picture in lossless JPEG, which is not read; export it "
+            "uncompressed or as JPEG 2000."
+        )
+    jpeg_ls = header.syntax in _JPEG_LS
+    stored = precision if jpeg_ls else header.stored
+    allocated = (8 if stored <= 8 else 16) if jpeg_ls else header.allocated
+    numbers = (header.rows, header.columns, allocated, stored, int(header.signed))
+    command = [sys.executable, "-P", "-c", _GDCM_SCRIPT, header.syntax, header.photometric]
+    child = subprocess.run(
+        command + [str(number) for number in numbers],
+        input=frame,
+        capture_output=True,
+        timeout=DECODE_SECONDS,
+        check=True,
+    )
+    kind = f"{'i' if header.signed else 'u'}{allocated // 8}"
+    return np.frombuffer(child.stdout, kind).reshape(header.rows, header.columns)
+
+
+def _frame_size(frame: bytes) -> tuple[int, int, int] | None:
+    """Read rows, columns and bits from a compressed picture's own header, if it has one.
 
     A decoder allocates what this header says, whatever the DICOM header says.
 
@@ -689,13 +758,13 @@ def _frame_size(frame: bytes) -> tuple[int, int] | None:
     start = frame.find(b"\xff\x4f\xff\x51")
     if start >= 0 and not frame.startswith(b"\xff\xd8"):
         right, bottom, left, top = struct.unpack_from(">4I", frame, start + 8)
-        return bottom - top, right - left
+        return bottom - top, right - left, (frame[start + 42] & 0x7F) + 1
     at = 2
     while frame.startswith(b"\xff\xd8") and at + 9 <= len(frame):
         marker, length = frame[at + 1], int.from_bytes(frame[at + 2 : at + 4], "big")
         if marker == 0xF7 or (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)):
-            rows, columns = struct.unpack_from(">2H", frame, at + 5)
-            return rows, columns
+            bits, rows, columns = struct.unpack_from(">B2H", frame, at + 4)
+            return rows, columns, bits
         at += 1 if marker == 0xFF else 2 + length
     return None
 
@@ -703,8 +772,10 @@ def _frame_size(frame: bytes) -> tuple[int, int] | None:
 def _colour(dataset: Any, header: _Header) -> NDArray[np.uint8]:
     """Return RGB (H, W, 3)."""
     if header.photometric != "PALETTE COLOR":
+        if header.syntax in _COMPRESSED:
+            return _decompress(dataset.PixelData, header)
         planar = _integer(dataset, "PlanarConfiguration", 0)
-        return _decompress(dataset.PixelData, header, planar)
+        return _by_pydicom(bytes(_native(dataset.PixelData, header)), header, "", planar)
     from pydicom.pixels import apply_color_lut
 
     colours = np.asarray(apply_color_lut(_codes(dataset, header), dataset))

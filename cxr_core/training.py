@@ -364,6 +364,7 @@ def _one_epoch(
 ) -> dict[str, float]:
     """Run every step of one epoch; say the mean loss and where the time went."""
     steps = len(part.films) // recipe.config.batch
+    _reseed(network, seed, epoch)
     began, waited, losses = time.perf_counter(), 0.0, []
     source = batches(part, recipe.preprocessing, recipe.config, seed, epoch)
     for step in range(steps):
@@ -381,6 +382,15 @@ def _one_epoch(
         "films_per_second": round(steps * recipe.config.batch / seconds, 2),
         "waiting_share": round(waited / seconds, 4),
     }
+
+
+def _reseed(network: Any, seed: int, epoch: int) -> None:
+    """Give dropout the same numbers in this epoch whether or not the training was resumed."""
+    for k, layer in enumerate(network.layers):
+        generator = getattr(layer, "seed_generator", None)
+        if generator is not None:
+            numbers = np.random.default_rng((seed, epoch, k)).integers(0, 2**31, 2)
+            generator.state.assign(numbers.astype(generator.state.dtype))
 
 
 def _validate(

@@ -89,3 +89,13 @@ def test_borders_are_black_and_leave_the_middle(films):
     varied = run(bright, replace(STILL, border=0.1, chance=1.0))
     assert (varied[:, 6:54, 6:54] == 1).all()
     assert (varied == 0).any()
+
+
+def test_erasing_covers_a_rectangle_of_one_grey(films):
+    varied = run(films, replace(STILL, erase=0.4, chance=1.0))
+    for before, after in zip(films, varied, strict=True):
+        changed = np.abs(before - after) > 1e-4
+        rows, columns = np.flatnonzero(changed.any(1)), np.flatnonzero(changed.any(0))
+        inside = after[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        assert 0 < changed.mean() < 0.17
+        assert np.median(np.abs(inside - np.median(inside))) < 1e-6

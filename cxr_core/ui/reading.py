@@ -21,6 +21,7 @@ ADULT = 18.0
 # Ages beyond which a model's range reads as open.
 OLDEST = 90.0
 SEXES = {"F": "female", "M": "male", "O": "other sex"}
+HARMLESS = {"normal", "no finding"}
 METHOD_NAMES = {"grad-cam": "Grad-CAM", "integrated-gradients": "Integrated gradients"}
 
 
@@ -70,8 +71,13 @@ def answer_in_words(
     # The lead has said it already.
     cautions = (check for check in gate.by_verdict("caution") if not (check.name == "age" and lead))
     detail += tuple(f"Caution: {_lower_first(check.reason)}" for check in cautions)
-    tone: Tone = "flag" if _raises_alarm(card, prediction) else "clear"
+    tone: Tone = "flag" if any(map(raises_alarm, prediction.labels)) else "clear"
     return Answer(tone, bool(unsure), lead, headline, detail)
+
+
+def raises_alarm(answer: LabelPrediction) -> bool:
+    """Tell an amber bar from a slate one: a flag, unless it says that all is well."""
+    return answer.flag and spoken(answer.label) not in HARMLESS
 
 
 def state_word(card: ModelCard, answer: LabelPrediction) -> str:
@@ -142,7 +148,7 @@ def facts_in_words(radiograph: Radiograph, age_years: float | None) -> str:
     if silent:
         *most, last = silent
         parts.append(f"{', '.join(most)} and {last} not stated" if most else f"{last} not stated")
-    return " · ".join(parts)
+    return f"{parts[0][:1].upper()}{parts[0][1:]}" + "".join(f" · {part}" for part in parts[1:])
 
 
 def similar_in_words(similar: CalibrationBin, split: str = "test") -> str:
@@ -179,12 +185,15 @@ def record_in_words(report: LabelReport) -> str:
 
 def explanation_in_words(found: Attribution) -> str:
     """Say what a map can be trusted for, with its own check where it has one."""
+    if not found.values.any():
+        return "The map is empty: no region raised the score by itself."
     if found.completeness_gap is None or found.relative_gap is None:
         return found.note or "The region that raised the score, coarsely; not an outline."
     verdict = "complete" if found.relative_gap < COMPLETE else "incomplete, read it with care"
     return (
-        f"What moved the score, pixel by pixel, from that of a black film. {found.nodes} steps, "
-        f"gap {abs(found.completeness_gap):.3f} logits ({100 * found.relative_gap:.1f} %): {verdict}."
+        f"Which pixels moved the score from that of a black film. Completeness gap "
+        f"{abs(found.completeness_gap):.3f} logits ({100 * found.relative_gap:.1f} %) after "
+        f"{found.nodes} steps: {verdict}."
     )
 
 
@@ -198,12 +207,6 @@ def _named(card: ModelCard, prediction: Prediction) -> list[LabelPrediction]:
 
 def _margin(answer: LabelPrediction) -> float:
     return answer.probability - (answer.operating_point or 0.0)
-
-
-def _raises_alarm(card: ModelCard, prediction: Prediction) -> bool:
-    """Tell an amber answer from a slate one; a softmax that says normal is no alarm."""
-    flagged = [one.label for one in prediction.labels if one.flag]
-    return any(label.lower() not in {"normal", "no finding"} for label in flagged)
 
 
 def _headline(

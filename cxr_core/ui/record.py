@@ -11,7 +11,7 @@ from typing import Any
 import streamlit as st
 
 from cxr_core import figures
-from cxr_core.cards import ModelCard
+from cxr_core.cards import ModelCard, models_root
 from cxr_core.evaluation import EvaluationReport, Interval, LabelReport, summary_sentences
 from cxr_core.figures import Theme
 from cxr_core.ui import reading as words
@@ -134,7 +134,7 @@ def _row(name: str, share: Interval, meaning: str) -> str:
 
 
 def _show(card: ModelCard, one: LabelReport, kind: str, title: str) -> None:
-    picture = _chart(card.name, card.version, str(session.models_root()), one.label, kind, theme())
+    picture = _chart(card.name, card.version, str(models_root()), one.label, kind, theme())
     st.image(picture, width="stretch", alt=f"{title} of {card.name}, {one.label}")
 
 
@@ -167,11 +167,11 @@ def model_facts(card: ModelCard, record: Record) -> None:
     )
     left, right = st.columns([1, 1], gap="large")
     with left:
+        _section(f"Record on its {record.report.split} films", _record_table(record.report))
         _section("How not to use it", _list(card.not_for))
         _section("Known limits", _list(card.limits))
-        _section(f"Record on its {record.report.split} films", _record_table(record.report))
-    with right:
         _section("How it answers", fact_table(_answering(card)))
+    with right:
         _section("How it was trained", fact_table(_training(card)))
 
 
@@ -230,16 +230,15 @@ def _training(card: ModelCard) -> dict[str, str]:
     facts = {"Films, licence": card.data, "Recipe": f"{card.recipe}, network {card.network}"}
     for name, value in card.training.items():
         if isinstance(value, (int, float, str)):
-            text = (
-                str(value)
-                if isinstance(value, str)
-                else f"{value:,.5g}"
-                if isinstance(value, float)
-                else f"{value:,}"
-            )
-            facts[name.replace("_", " ").capitalize()] = text
+            facts[name.replace("_", " ").capitalize()] = _plain(value)
     facts |= {"Version": card.version, "Created": card.created}
     return facts | {
         "Weights, SHA-256": session.file_digest(card),
         "Films, SHA-256": card.data_digest,
     }
+
+
+def _plain(value: float | str) -> str:
+    if isinstance(value, str):
+        return value
+    return f"{value:,.6g}" if isinstance(value, float) else f"{value:,}"

@@ -330,4 +330,5 @@ def _shrink(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         return pixels
     height, width = (max(1, round(side * ratio)) for side in pixels.shape)
     image = Image.fromarray(pixels).resize((width, height), Image.Resampling.BOX)
-    return np.clip(np.asarray(image), 0, 1)
+    shown: NDArray[np.float32] = np.clip(np.asarray(image), 0, 1)
+    return shown

@@ -114,7 +114,7 @@ def fact_table(rows: Mapping[str, str]) -> str:
         for name, text in rows.items()
         if text
     )
-    return f'<table class="cxr-table">{"".join(lines)}</table>'
+    return f'<table class="cxr-table facts">{"".join(lines)}</table>'
 
 
 def failures(state: Session) -> None:
@@ -149,7 +149,7 @@ def film_list(state: Session, films: Sequence[Film], card: ModelCard) -> None:
         state.chosen = st.session_state["film"]
 
     st.session_state["film"] = state.chosen
-    with st.container(height=150 if len(films) > 4 else "content", key="films", border=False):
+    with st.container(height=164 if len(films) > 4 else "content", key="films", border=False):
         st.radio(
             f"{len(films)} films, flagged first",
             list(by_digest),
@@ -165,7 +165,7 @@ def _film_line(film: Film, card: ModelCard) -> str:
         return f":gray[No answer] {plain(film.name)}"
     top = max(prediction.labels, key=_excess)
     state = words.state_word(card, top) or "No flag"
-    colour = "orange" if top.flag else "gray"
+    colour = "orange" if words.raises_alarm(top) else "gray"
     return f":{colour}[{state} {plain(words.score(top))}] {plain(film.name)}"
 
 
@@ -238,8 +238,9 @@ def _bar(card: ModelCard, one: LabelPrediction, similar: str) -> str:
         # The words stay inside the bar where the point lies near an end.
         place = f"left:{100 * min(max(point, 0.14), 0.86):.2f}%"
         scale = f'<div class="scale"><span style="{place}">{scale}</span></div>'
-    return f"""<div class="cxr-bar {"flag" if one.flag else "clear"}" role="listitem">
-        <div class="head" aria-label="{escape(spoken)}">
+    return f"""<div class="cxr-bar {"flag" if words.raises_alarm(one) else "clear"}"
+        role="listitem" title="{escape(spoken)}">
+        <div class="head">
             <span class="name">{escape(name)}</span>
             <span class="state">{escape(state)}</span>
             <span class="number">{escape(number)}</span>
@@ -278,7 +279,8 @@ def viewer(card: ModelCard, film: Film, reading: Reading, label: str | None) -> 
         found = session.attribution(reading, card, label, method)
     place = st.container()
     opacity, style = _legend(found, label)
-    _note(words.explanation_in_words(found))
+    line = " The line runs at half of the peak." if style != "Heatmap" else ""
+    _note(words.explanation_in_words(found) + line)
 
     def draw(pixels: NDArray[np.float32]) -> overlays.Bytes:
         values = session.laid_over(found.values, reading, pixels)
@@ -312,10 +314,10 @@ def choose_finding(card: ModelCard, prediction: Prediction | None) -> str | None
 def _toolbar() -> tuple[str, bool, DeltaGenerator]:
     """Ask what lies over the film; return it, whether side by side, and a place for more."""
     with st.container(horizontal=True, vertical_alignment="center", key="toolbar"):
-        method: str = st.segmented_control(
+        st.session_state.setdefault("method", list_methods()[0])
+        method = st.segmented_control(
             "Overlay",
             [ORIGINAL, *list_methods()],
-            default=list_methods()[0],
             required=True,
             format_func=lambda name: "Original" if name == ORIGINAL else words.method_name(name),
             key="method",
@@ -326,7 +328,7 @@ def _toolbar() -> tuple[str, bool, DeltaGenerator]:
         st.space("stretch")
         beside = st.toggle("Side by side", key="beside", persist_state="session")
         download = st.container(width="content")
-    return method, beside, download
+    return method or ORIGINAL, beside, download
 
 
 def _swap() -> None:

@@ -1,0 +1,533 @@
+"""The pages: each alone, the reading story, and what no session may see of another.
+
+They run under Streamlit's AppTest with the tiny bundle of conftest, its operating point
+moved so that the answer is known. What the browser draws is in test_browser.
+"""
+
+import ast
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+import streamlit as st
+from PIL import Image
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
+from streamlit.testing.v1 import AppTest
+
+from cxr_core.attribution import Attribution
+from cxr_core.cards import ModelCard
+from cxr_core.classifier import LabelPrediction, Prediction
+from cxr_core.evaluation import CalibrationBin, Interval
+from cxr_core.gate import GateCheck, GateReport
+from cxr_core.images import Facts, Radiograph
+from cxr_core.phantom import png_bytes, thorax
+from cxr_core.ui import reading as words
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted((ROOT / "pages").glob("*.py"))
+LEAD = "Age not stated; this model knows children of 1-5 years."
+SHIPPED = ROOT / "models" / "pediatric-pneumonia"
+
+
+@pytest.fixture(autouse=True)
+def empty_caches() -> None:
+    """Streamlit's caches outlive an AppTest."""
+    st.cache_resource.clear()
+    st.cache_data.clear()
+
+
+@pytest.fixture(scope="session")
+def two_models(tiny_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny bundle twice: one that flags every film, one that flags none."""
+    root = tmp_path_factory.mktemp("models")
+    for name, point in (("always-flags", 1e-6), ("never-flags", 1 - 1e-6)):
+        shutil.copytree(tiny_models / "tiny", root / name)
+        path = root / name / "card.json"
+        card = json.loads(path.read_text())
+        card |= {"name": name, "operating_points": [point], "cannot_tell": [None]}
+        path.write_text(json.dumps(card))
+    return root
+
+
+@pytest.fixture(autouse=True)
+def models(two_models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXR_MODELS", str(two_models))
+
+
+def film(seed: int = 1) -> bytes:
+    return png_bytes(thorax(256, 224, seed=seed))
+
+
+def dicom_film(age: str) -> bytes:
+    """A chest film whose header says how old the patient is, and who."""
+    pixels = np.rint(thorax(128, 112, seed=2).pixels * 255).astype(np.uint8)
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.file_meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
+    dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    dataset.SOPClassUID = SecondaryCaptureImageStorage
+    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID
+    dataset.PatientName, dataset.PatientAge, dataset.PatientSex = "Doe^Jane", age, "F"
+    dataset.Modality, dataset.ViewPosition = "CR", "AP"
+    dataset.Rows, dataset.Columns = pixels.shape
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 8, 8, 7
+    dataset.PixelRepresentation = 0
+    dataset.PixelData = pixels.tobytes()
+    stream = BytesIO()
+    dataset.save_as(stream, enforce_file_format=True)
+    return stream.getvalue()
+
+
+def open_page(name: str = "read") -> AppTest:
+    return AppTest.from_file(str(ROOT / "pages" / f"{name}.py"), default_timeout=120).run()
+
+
+def upload(page: AppTest, *files: tuple[str, bytes]) -> AppTest:
+    page.file_uploader[0].set_value([(name, data, "") for name, data in files])
+    return page.run()
+
+
+def html(page: AppTest) -> str:
+    return "\n".join(element.proto.body for element in page.get("html"))
+
+
+def answer(page: AppTest) -> str:
+    """The first line, as it is read."""
+    section = html(page).partition('<section class="cxr-answer')[2].partition("</section>")[0]
+    text = section.partition(">")[2]
+    for tag in ("p", "h1", "span", "div"):
+        text = text.replace(f"</{tag}>", " ")
+    while "<" in text:
+        text = text[: text.index("<")] + text[text.index(">") + 1 :]
+    return " ".join(text.split())
+
+
+def check_sound(page: AppTest) -> None:
+    assert not page.exception
+    assert not page.error
+
+
+# --- every page ---
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_every_page_runs_alone(path: Path) -> None:
+    check_sound(open_page(path.stem))
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_pages_are_thin(path: Path) -> None:
+    text = path.read_text()
+    tree = ast.parse(text)
+    handlers = [node for node in ast.walk(tree) if isinstance(node, ast.ExceptHandler)]
+    imported = {
+        alias.name.split(".")[0]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import)
+        for alias in node.names
+    }
+    assert len(text.splitlines()) <= 60
+    assert [ast.unparse(one.type) for one in handlers if one.type] == ["CxrError"]
+    assert imported == {"streamlit"}
+
+
+def test_the_notice_is_the_frames_alone() -> None:
+    framed = AppTest.from_file(str(ROOT / "app.py"), default_timeout=120).run()
+    check_sound(framed)
+    assert html(framed).count(words.NOTICE) == 1
+    assert not any(words.NOTICE in html(open_page(path.stem)) for path in PAGES)
+
+
+def test_the_record_opens_without_tensorflow(two_models: Path) -> None:
+    script = (
+        "import sys\n"
+        "from streamlit.testing.v1 import AppTest\n"
+        "for name in ('evaluation', 'models'):\n"
+        "    page = AppTest.from_file(f'pages/{name}.py', default_timeout=120).run()\n"
+        "    assert not page.exception and not page.error, name\n"
+        "heavy = {'tensorflow', 'keras', 'jax', 'torch'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=180
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_no_model_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXR_MODELS", str(tmp_path))
+    for path in PAGES:
+        page = open_page(path.stem)
+        assert not page.exception
+        assert "Train one with" in page.error[0].value
+
+
+# --- the reading story ---
+
+
+def test_reading_story() -> None:
+    page = upload(open_page(), ("good.png", film()), ("notes.png", b"these are notes"))
+    assert not page.exception
+    assert answer(page).startswith(f"{LEAD} Flag: pneumonia ")
+    assert "operating point 0.00" in answer(page)
+    assert [error.value.replace("\\", "") for error in page.error] == [
+        "notes.png: The file is plain text, not a picture; choose a DICOM, PNG, JPEG, TIFF or "
+        "BMP file."
+    ]
+    assert "good.png" in html(page)
+    assert "test films scoring like this" in html(page)
+    assert len(page.get("imgs")) == 1
+
+    page.segmented_control(key="method").set_value("integrated-gradients").run()
+    assert "Completeness gap" in html(page)
+    page.segmented_control(key="method").set_value("original").run()
+    assert "Completeness gap" not in html(page)
+    assert page.error, "a bad file is named until the next batch"
+    check_sound(upload(page, ("other.png", film(2))))
+
+
+def test_the_sample_film_says_that_it_is_computer_made() -> None:
+    page = open_page()
+    page.button[0].click().run()
+    check_sound(page)
+    assert "Sample film (computer-made)" in html(page)
+    assert "Flag: pneumonia" in answer(page)
+
+
+def test_a_film_outside_the_age_range_is_refused_without_numbers() -> None:
+    page = upload(open_page(), ("film.png", film()))
+    page.number_input[0].set_value(40.0).run()
+    check_sound(page)
+    assert answer(page).startswith("No answer: the patient is 40 years old")
+    assert "cxr-bar" not in html(page)
+    assert "No explanation" in html(page)
+    page.number_input[0].set_value(3.0).run()
+    assert answer(page).startswith("Flag: pneumonia")
+
+
+def test_an_age_in_the_file_is_believed_and_not_asked_for() -> None:
+    page = upload(open_page(), ("adult", dicom_film("045Y")))
+    check_sound(page)
+    assert not page.number_input
+    assert answer(page).startswith("No answer: the patient is 45 years old")
+    page = upload(open_page(), ("child", dicom_film("003Y")))
+    assert answer(page).startswith("Flag: pneumonia")
+    assert "AP view · age 3 years · female" in html(page)
+    assert "Doe" not in html(page)
+
+
+def test_no_explanation_below_the_operating_point() -> None:
+    page = open_page()
+    page.selectbox(key="model").set_value("never-flags").run()
+    upload(page, ("film.png", film()))
+    check_sound(page)
+    assert answer(page).startswith(f"{LEAD} No flag: pneumonia ")
+    assert "No explanation: pneumonia was not flagged" in html(page)
+    page.segmented_control(key="method").set_value("integrated-gradients").run()
+    assert "Completeness gap" not in html(page)
+
+
+def test_grad_cam_runs_no_second_forward_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    from cxr_core.classifier import Classifier
+
+    page = upload(open_page(), ("film.png", film()))
+    passes = []
+    forward = Classifier.forward
+    monkeypatch.setattr(
+        Classifier, "forward", lambda self, x: passes.append(len(x)) or forward(self, x)
+    )
+    upload(page, ("other.png", film(3)))
+    check_sound(page)
+    assert page.segmented_control(key="method").value == "grad-cam"
+    assert passes == [1]
+
+
+def test_what_was_explained_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = upload(open_page(), ("film.png", film()))
+    page.segmented_control(key="method").set_value("integrated-gradients").run()
+    monkeypatch.setattr("cxr_core.ui.session.explain", lambda *_, **__: pytest.fail("again"))
+    page.slider(key="opacity").set_value(80).run()
+    check_sound(page)
+    assert "Completeness gap" in html(page)
+
+
+def test_several_films_are_listed_flagged_first() -> None:
+    page = upload(open_page(), ("a.png", film(1)), ("old", dicom_film("080Y")), ("b.png", film(2)))
+    check_sound(page)
+    listed = page.radio(key="film").options
+    assert len(listed) == 3
+    assert "No answer" in listed[-1]
+    assert all("Flag" in line for line in listed[:2])
+    page.radio(key="film").set_value(page.radio(key="film").options[-1]).run()
+    assert answer(page).startswith("No answer")
+
+
+def test_films_survive_a_visit_to_another_page() -> None:
+    page = AppTest.from_file(str(ROOT / "app.py"), default_timeout=120).run()
+    upload(page, ("film.png", film()))
+    page.number_input[0].set_value(4.0).run()
+    page.switch_page("pages/evaluation.py").run()
+    assert "film.png" not in html(page)
+    page.switch_page("pages/read.py").run()
+    check_sound(page)
+    assert "film.png" in html(page)
+    assert answer(page).startswith("Flag: pneumonia")
+    assert page.number_input[0].value == 4.0
+
+
+def test_a_removed_film_is_forgotten() -> None:
+    page = upload(open_page(), ("film.png", film()))
+    next(button for button in page.button if button.label == "Remove film").click().run()
+    check_sound(page)
+    assert not page.session_state["session"].films
+    assert "film.png" not in html(page)
+
+
+def test_read_files_are_not_kept_as_bytes() -> None:
+    page = upload(open_page(), ("film.png", film()))
+    assert not page.file_uploader[0].value
+
+
+def test_names_of_files_cannot_become_markup() -> None:
+    name = "<img src=x onerror=alert(1)> **bold** [a](http://b).png"
+    page = upload(open_page(), (name, film()), (f"bad {name}", b"text"))
+    assert not page.exception
+    assert "<img" not in html(page)
+    assert "\\[a\\]" in page.error[0].value
+
+
+# --- what belongs to one reader stays with him ---
+
+
+def test_two_sessions_never_see_each_others_film() -> None:
+    first, second = open_page(), open_page()
+    upload(first, ("first-patient.png", film(1)))
+    second.run()
+    assert "cxr-answer" not in html(second)
+    assert "first-patient" not in html(second)
+    upload(second, ("second-patient.png", film(2)))
+    first.run()
+    for page, own, other in ((first, "first", "second"), (second, "second", "first")):
+        check_sound(page)
+        assert f"{own}-patient" in html(page)
+        assert f"{other}-patient" not in html(page)
+        assert len(page.session_state["session"].films) == 1
+
+
+def test_sessions_share_the_classifier_and_nothing_of_a_patient(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from cxr_core.ui import session
+
+    loads = []
+    load = session.load_classifier
+    monkeypatch.setattr(session, "load_classifier", lambda *args: loads.append(args) or load(*args))
+    for seed in (1, 2):
+        check_sound(upload(open_page(), (f"{seed}.png", film(seed))))
+    assert len(loads) == 1
+
+
+def test_a_model_that_failed_to_load_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    from cxr_core.errors import ModelError
+    from cxr_core.ui import session
+
+    def fail(*_: object) -> None:
+        raise ModelError("The disk was away.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(session, "load_classifier", fail)
+        page = upload(open_page(), ("film.png", film()))
+        assert page.error[0].value == "The disk was away."
+    page.run()
+    check_sound(page)
+    assert "Flag: pneumonia" in answer(page)
+
+
+# --- words ---
+
+
+def said(card: ModelCard, *answers: LabelPrediction, age_stated: bool = True) -> words.Answer:
+    prediction = Prediction(card.name, answers, np.zeros((1, 1, 1), np.float32))
+    gate = GateReport((GateCheck("age", 3.0, "", "ok", "Fine."),))
+    return words.answer_in_words(card, gate, prediction, age_stated=age_stated)
+
+
+def one(
+    label: str = "Pneumonia",
+    probability: float = 0.91,
+    point: float | None = 0.47,
+    *,
+    flag: bool | None = None,
+    cannot_tell: bool = False,
+) -> LabelPrediction:
+    decided = probability >= (point or 0) if flag is None else flag
+    return LabelPrediction(label, 0.0, probability, point, decided, cannot_tell)
+
+
+def test_the_answer_names_the_decision_first(made_card: ModelCard) -> None:
+    flagged, cleared = said(made_card, one()), said(made_card, one(probability=0.12))
+    assert flagged.headline == "Flag: pneumonia 0.91, operating point 0.47"
+    assert (flagged.tone, flagged.lead) == ("flag", "")
+    assert cleared.headline == "No flag: pneumonia 0.12, operating point 0.47"
+    assert cleared.tone == "clear"
+
+
+def test_the_answer_begins_with_an_age_that_is_not_stated(made_card: ModelCard) -> None:
+    assert said(made_card, one(), age_stated=False).lead == LEAD
+    anyone = replace(made_card, age_range=None)
+    assert said(anyone, one(), age_stated=False).lead == ""
+
+
+def test_cannot_tell_never_hides_the_flag(made_card: ModelCard) -> None:
+    unsure = said(made_card, one(probability=0.48, cannot_tell=True))
+    assert unsure.headline.startswith("Flag, but cannot tell: pneumonia 0.48")
+    assert unsure.unsure
+    assert "0.30 and 0.50" in unsure.detail[0]
+
+
+def test_several_findings_are_counted(made_card: ModelCard) -> None:
+    labels = ("Effusion", "Pleural_Thickening", "COVID-19", "Mass")
+    card = replace(made_card, labels=labels, operating_points=(0.5,) * 4, cannot_tell=(None,) * 4)
+    quiet = [one(label, 0.1 + k / 100, 0.5) for k, label in enumerate(labels)]
+    loud = [one(label, 0.8 + k / 100, 0.5) for k, label in enumerate(labels)]
+    assert said(card, *quiet).headline == (
+        "No flag in 4 findings; nearest: mass 0.13, operating point 0.50"
+    )
+    assert said(card, *loud[:2], *quiet[2:]).headline == (
+        "Flag: pleural thickening 0.81, effusion 0.80 (2 of 4 findings)"
+    )
+    assert said(card, *loud).headline == (
+        "Flag: mass 0.83, COVID-19 0.82, pleural thickening 0.81 and 1 more (4 of 4 findings)"
+    )
+
+
+def test_the_largest_of_several_wins_without_alarm_when_it_is_normal(
+    made_card: ModelCard,
+) -> None:
+    labels = ("Normal", "Viral pneumonia")
+    card = replace(
+        made_card,
+        labels=labels,
+        activation="softmax",
+        operating_points=(None, None),
+        cannot_tell=(None, None),
+    )
+    normal = said(card, one("Normal", 0.7, None, flag=True), one(labels[1], 0.3, None, flag=False))
+    viral = said(card, one("Normal", 0.4, None, flag=False), one(labels[1], 0.6, None, flag=True))
+    assert normal.headline == "Most likely: normal 0.70, the largest of 2"
+    assert (normal.tone, viral.tone) == ("clear", "flag")
+
+
+def test_a_refusal_gives_every_reason_and_what_mends_it(made_card: ModelCard) -> None:
+    gate = GateReport(
+        (
+            GateCheck("age", 40.0, "", "refuse", "The patient is 40.", "Choose another model."),
+            GateCheck("view", "LL", "", "refuse", "A lateral film.", "Use the frontal film."),
+            GateCheck("colour", 0.0, "", "ok", "Grey."),
+        )
+    )
+    refused = words.answer_in_words(made_card, gate, None, age_stated=True)
+    assert refused.headline == "No answer: the patient is 40."
+    assert refused.detail == (
+        "A lateral film.", "Choose another model.", "Use the frontal film.",
+    )  # fmt: skip
+    assert refused.tone == "refused"
+
+
+@pytest.mark.parametrize(
+    ("probability", "point", "text"),
+    [
+        (0.912, 0.47, "0.91"),
+        (0.4681, 0.4699, "0.468"),  # two digits would read as reached
+        (0.5, 0.5, "0.50"),
+        (0.999, 0.47, ">0.99"),
+        (0.0004, 0.47, "<0.01"),
+        (0.7, None, "0.70"),
+    ],
+)
+def test_scores_show_on_which_side_they_lie(
+    probability: float, point: float | None, text: str
+) -> None:
+    assert words.score(one(probability=probability, point=point)) == text
+
+
+@pytest.mark.parametrize(
+    ("ages", "text"),
+    [
+        ((1.0, 5.0), "children of 1-5 years"),
+        ((18.0, 120.0), "adults of 18 years and over"),
+        ((0.0, 65.0), "patients of 0-65 years"),
+    ],
+)
+def test_age_groups_are_named(ages: tuple[float, float], text: str) -> None:
+    assert words.age_group(ages) == text
+
+
+def test_ages_below_two_are_told_in_months() -> None:
+    assert words.age_words(0.5) == "6 months"
+    assert words.age_words(1 / 12) == "1 month"
+    assert words.age_words(5.9) == "5 years"
+
+
+def test_facts_name_what_the_file_is_silent_about() -> None:
+    pixels = np.zeros((20, 30), np.float32)
+    silent = Radiograph(pixels, Facts("PNG", 8, "MONOCHROME2"), "")
+    told = Radiograph(
+        pixels,
+        Facts("DICOM", 12, "MONOCHROME1", window=(2048.0, 4096.0), view="PA", sex="M"),
+        "",
+    )
+    assert words.facts_in_words(silent, None) == (
+        "30 × 20 pixels · PNG, 8 bit · view, age and sex not stated"
+    )
+    assert words.facts_in_words(told, 4.0) == (
+        "PA view · age 4 years · male · 30 × 20 pixels · DICOM, 12 bit · window 2048 / 4096 · "
+        "MONOCHROME1, shown white on black"
+    )
+
+
+def test_similar_films_are_counted_with_their_interval() -> None:
+    found = CalibrationBin(0.9, Interval(0.87, 0.79, 0.92), 100)
+    assert words.similar_in_words(found) == (
+        "Of 100 test films scoring like this, 87 had it (95 % CI 79-92 %)."
+    )
+
+
+def test_an_empty_map_is_called_empty() -> None:
+    empty = Attribution(np.zeros((7, 7), np.float32), "Pneumonia", "grad-cam", signed=False)
+    assert "empty" in words.explanation_in_words(empty)
+
+
+# --- the shipped model ---
+
+
+@pytest.mark.slow
+def test_the_shipped_model_reads_the_sample_film(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not SHIPPED.is_dir():
+        pytest.skip("no model is shipped yet: models/pediatric-pneumonia is absent")
+    monkeypatch.delenv("CXR_MODELS")
+    for path in PAGES:
+        check_sound(open_page(path.stem))
+    page = open_page()
+    page.button[0].click().run()
+    check_sound(page)
+    assert "pneumonia" in answer(page)
+
+
+def test_films_are_shown_at_a_size_for_screens() -> None:
+    stream = BytesIO()
+    Image.fromarray(np.tile(np.arange(200, dtype=np.uint8), (2600, 8))).save(stream, "PNG")
+    page = upload(open_page(), ("large.png", stream.getvalue()))
+    check_sound(page)
+    shown = next(iter(page.session_state["session"].films.values())).shown
+    assert shown.shape == (1280, 788)
+    assert 0 <= shown.min() <= shown.max() <= 1
