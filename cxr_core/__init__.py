@@ -6,8 +6,9 @@ Data           `datasets` indexes folders, splits by patient and decodes once.
 Networks       `networks` builds them, `augmentation` varies films, `recipes` says what to train
                on what, `training` fits and resumes, `release` calibrates, scores the test split
                once and registers the model.
-Numbers        `calibration` makes probabilities and operating points, `evaluation` makes
-               reports with intervals, `predictions` is the table both are recomputed from.
+Numbers        `calibration` makes probabilities and operating points, `ranking` curves and their
+               areas, `evaluation`
+               reports with intervals, `predictions` is the table that all are recomputed from.
 Models         `cards` reads models/ without TensorFlow; `classifier` loads a network and answers.
 Trust          `gate` says whether a model may speak about a film; `attribution` where the
                evidence lies.

@@ -21,20 +21,14 @@ from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike
 
 from cxr_core.errors import ArgumentError
-from cxr_core.evaluation import (
-    EvaluationReport,
-    Interval,
-    LabelReport,
-    ThresholdReport,
-    precision_recall_curve,
-    roc_curve,
-)
+from cxr_core.evaluation import EvaluationReport, LabelReport, ThresholdReport
 from cxr_core.overlays import Bytes as Bytes
 from cxr_core.overlays import Style as Style
 from cxr_core.overlays import colour_table
 from cxr_core.overlays import overlay as overlay
 from cxr_core.overlays import png as png
 from cxr_core.overlays import to_grey as to_grey
+from cxr_core.ranking import Interval, precision_recall_curve, roc_curve
 
 Theme = Literal["dark", "light"]
 

@@ -17,11 +17,11 @@ from cxr_core.errors import ArgumentError, DataError, UnknownName
 from cxr_core.evaluation import (
     EvaluationReport,
     LabelReport,
-    checked,
     evaluate,
     require_different,
     require_labels,
 )
+from cxr_core.ranking import checked
 
 _Rows = list[tuple[str, dict[str, str]]]  # "file, line" and the cells by title
 UNKNOWN = "unknown"

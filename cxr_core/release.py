@@ -27,9 +27,10 @@ from cxr_core.cards import ModelCard, check_name, models_root
 from cxr_core.classifier import Classifier, publish, round_weights, write_bundle
 from cxr_core.datasets import Progress, index, pixel_cache
 from cxr_core.errors import ArgumentError, DataError
-from cxr_core.evaluation import auroc, threshold_report
+from cxr_core.evaluation import threshold_report
 from cxr_core.predictions import PredictionTable, evaluate_table, write_predictions
 from cxr_core.preprocess import finish
+from cxr_core.ranking import auroc
 from cxr_core.recipes import Recipe
 from cxr_core.training import (
     Part,

@@ -21,9 +21,9 @@ from cxr_core.augmentation import ACQUISITION, TRAINING, augment
 from cxr_core.calibration import Calibration, probabilities
 from cxr_core.datasets import DatasetIndex, Film, Progress, overlap, pixel_cache, split_by_patient
 from cxr_core.errors import DataError, TrainingError
-from cxr_core.evaluation import auroc
 from cxr_core.networks import build_network
 from cxr_core.preprocess import Preprocessing, finish, normalise
+from cxr_core.ranking import auroc
 from cxr_core.recipes import Recipe, TrainingConfig
 
 

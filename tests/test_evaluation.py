@@ -17,18 +17,12 @@ from cxr_core import evaluation
 from cxr_core.errors import ArgumentError, DataError, UnknownName
 from cxr_core.evaluation import (
     EvaluationReport,
-    Interval,
     at_prevalence,
-    auprc,
-    auroc,
     brier,
     calibration_bins,
-    compare,
     confusion,
     ece,
     evaluate,
-    precision_recall_curve,
-    roc_curve,
     similar_scores,
     summary_sentences,
     threshold_report,
@@ -41,6 +35,14 @@ from cxr_core.predictions import (
     shared_patients,
     subgroups,
     write_predictions,
+)
+from cxr_core.ranking import (
+    Interval,
+    auprc,
+    auroc,
+    compare,
+    precision_recall_curve,
+    roc_curve,
 )
 
 ROOT = Path(__file__).resolve().parents[1]
