@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from cxr_core import evaluation
+from cxr_core import ranking
 from cxr_core.errors import ArgumentError, DataError, UnknownName
 from cxr_core.evaluation import (
     EvaluationReport,
@@ -349,7 +349,7 @@ def test_auprc_bootstrap_agrees_with_drawing_patients_one_by_one():
 def test_auprc_does_not_depend_on_how_many_rounds_are_held_at_a_time(monkeypatch):
     truth, scores = drawn(60)
     whole = auprc(truth, scores, rounds=50)
-    monkeypatch.setattr(evaluation, "BOOTSTRAP_CHUNK", 60 * 7)
+    monkeypatch.setattr(ranking, "BOOTSTRAP_CHUNK", 60 * 7)
     assert auprc(truth, scores, rounds=50) == whole
 
 

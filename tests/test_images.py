@@ -1002,7 +1002,8 @@ def test_bytes_of_any_kind_raise_nothing_but_image_errors(head: bytes, tail: byt
 DICOM_FILES = {
     "cr_chest_mono1_10bit": 10, "cr_chest_mono1_15bit_jpeg2000": 15,
     "cr_chest_mono1_no_file_meta": 10, "cr_tibia_mono1_jpeg2000": 10,
-    "nih_bodypart_says_ribcage": 8, "nih_effusion": 8, "nih_no_finding": 8, "rsna_pa_mono1_jpeg": 8, "rsna_pa_mono2_jpeg": 8,
+    "nih_bodypart_says_ribcage": 8, "nih_effusion": 8, "nih_no_finding": 8,
+    "rsna_pa_mono1_jpeg": 8, "rsna_pa_mono2_jpeg": 8,
 }  # fmt: skip
 
 

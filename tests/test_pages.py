@@ -9,7 +9,9 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 
@@ -23,12 +25,14 @@ from streamlit.testing.v1 import AppTest
 
 from cxr_core.attribution import Attribution
 from cxr_core.cards import ModelCard
-from cxr_core.classifier import LabelPrediction, Prediction
+from cxr_core.classifier import Classifier, LabelPrediction, Prediction, load_classifier
+from cxr_core.errors import ModelError
 from cxr_core.evaluation import CalibrationBin, Interval
 from cxr_core.gate import GateCheck, GateReport
 from cxr_core.images import Facts, Radiograph
 from cxr_core.phantom import png_bytes, thorax
 from cxr_core.ui import reading as words
+from cxr_core.ui import session
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "pages").glob("*.py"))
@@ -36,11 +40,18 @@ LEAD = "Age not stated; this model knows children of 1-5 years."
 SHIPPED = ROOT / "models" / "pediatric-pneumonia"
 
 
+@pytest.fixture(scope="session")
+def load_once() -> Callable[..., Classifier]:
+    """Load and trace each bundle once: sessions may share classifiers, so tests may too."""
+    return cache(load_classifier)
+
+
 @pytest.fixture(autouse=True)
-def empty_caches() -> None:
+def empty_caches(load_once: Callable[..., Classifier], monkeypatch: pytest.MonkeyPatch) -> None:
     """Streamlit's caches outlive an AppTest."""
     st.cache_resource.clear()
     st.cache_data.clear()
+    monkeypatch.setattr(session, "load_classifier", load_once)
 
 
 @pytest.fixture(scope="session")
@@ -150,9 +161,10 @@ def test_the_notice_is_the_frames_alone() -> None:
 def test_the_record_opens_without_tensorflow(two_models: Path) -> None:
     script = (
         "import sys\n"
+        "from pathlib import Path\n"
         "from streamlit.testing.v1 import AppTest\n"
         "for name in ('evaluation', 'models'):\n"
-        "    page = AppTest.from_file(f'pages/{name}.py', default_timeout=120).run()\n"
+        "    page = AppTest.from_file(str(Path(f'pages/{name}.py').resolve())).run(timeout=120)\n"
         "    assert not page.exception and not page.error, name\n"
         "heavy = {'tensorflow', 'keras', 'jax', 'torch'} & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)\n"
@@ -185,7 +197,7 @@ def test_reading_story() -> None:
     ]
     assert "good.png" in html(page)
     assert "test films scoring like this" in html(page)
-    assert len(page.get("imgs")) == 1
+    assert len(page.get("image")) == 1
 
     page.segmented_control(key="method").set_value("integrated-gradients").run()
     assert "Completeness gap" in html(page)
@@ -237,8 +249,6 @@ def test_no_explanation_below_the_operating_point() -> None:
 
 
 def test_grad_cam_runs_no_second_forward_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    from cxr_core.classifier import Classifier
-
     page = upload(open_page(), ("film.png", film()))
     passes = []
     forward = Classifier.forward
@@ -326,8 +336,6 @@ def test_two_sessions_never_see_each_others_film() -> None:
 def test_sessions_share_the_classifier_and_nothing_of_a_patient(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from cxr_core.ui import session
-
     loads = []
     load = session.load_classifier
     monkeypatch.setattr(session, "load_classifier", lambda *args: loads.append(args) or load(*args))
@@ -337,9 +345,6 @@ def test_sessions_share_the_classifier_and_nothing_of_a_patient(
 
 
 def test_a_model_that_failed_to_load_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    from cxr_core.errors import ModelError
-    from cxr_core.ui import session
-
     def fail(*_: object) -> None:
         raise ModelError("The disk was away.")
 
