@@ -72,6 +72,7 @@ def models(two_models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXR_MODELS", str(two_models))
 
 
+@cache
 def film(seed: int = 1) -> bytes:
     return png_bytes(thorax(256, 224, seed=seed))
 

@@ -12,8 +12,9 @@ import streamlit as st
 
 from cxr_core import figures
 from cxr_core.cards import ModelCard, models_root
-from cxr_core.evaluation import EvaluationReport, Interval, LabelReport, summary_sentences
+from cxr_core.evaluation import EvaluationReport, LabelReport, summary_sentences
 from cxr_core.figures import Theme
+from cxr_core.ranking import Interval
 from cxr_core.ui import reading as words
 from cxr_core.ui import session
 from cxr_core.ui.session import Record
