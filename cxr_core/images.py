@@ -224,6 +224,7 @@ def _decoder_errors(form: str) -> tuple[type[Exception], ...]:
 
 
 def _check_bytes(count: int) -> None:
+    """Refuse files that are empty or too large to be one film."""
     if count == 0:
         raise UnreadableImage("The file is empty; export or copy it again.")
     if count > MAX_BYTES:
@@ -253,6 +254,7 @@ def _check_size(height: int, width: int, frames: int) -> None:
 
 
 def _check_contrast(pixels: NDArray[np.float32]) -> None:
+    """Refuse films whose pixels are all alike."""
     if float(pixels.max()) - float(pixels.min()) < MIN_CONTRAST:
         raise ImageTooSmall(
             f"The film has no contrast: all of its pixels are as bright as {pixels.max():.2f}; "
@@ -343,6 +345,7 @@ _TIFF_PHOTOMETRIC = 262
 
 
 def _read_raster(data: bytes, form: str) -> tuple[NDArray[np.float32], Facts]:
+    """Decode a PNG, JPEG, TIFF or BMP film into float32 (H, W) in [0, 1]."""
     image = _PLUGINS[form](BytesIO(data))
     _check_size(image.height, image.width, getattr(image, "n_frames", 1))
     white_is_zero = form == "TIFF" and image.tag_v2.get(_TIFF_PHOTOMETRIC) == 0
@@ -410,6 +413,7 @@ def _deep(values: NDArray[Any]) -> tuple[NDArray[np.float32], int]:
 
 
 def _needed_bits(largest: int) -> int:
+    """Count the bits that the largest value of a film needs, at least 8."""
     return max(8, largest.bit_length())
 
 
@@ -504,6 +508,7 @@ def _dicom_dataset(data: bytes, names: str) -> tuple[Any, str]:
 
 
 def _read_dicom(data: bytes) -> tuple[NDArray[np.float32], Facts]:
+    """Decode a DICOM film into float32 (H, W) in [0, 1]."""
     dataset, syntax = _dicom_dataset(data, f"{_PICTURE} {_FACTS}")
     header = _header(dataset, syntax)
     known = _header_facts(dataset)
@@ -589,6 +594,7 @@ def _check_header(header: _Header) -> None:
 
 
 def _integer(dataset: Any, name: str, default: int | None = None) -> int:
+    """Return one whole number, not negative, or the default where it is absent."""
     value = dataset.get(name)
     if value is None and default is not None:
         return default
@@ -803,7 +809,7 @@ def _grey_table(
         values = _modality(dataset, header, stored)
         window = None if dataset.get("VOILUTSequence") else _window(dataset)
         if window:
-            grey = _windowed(values, *window, _word(dataset, "VOILUTFunction") or "LINEAR")
+            grey = _windowed(values, *window, _voi_function(dataset))
         elif dataset.get("VOILUTSequence"):
             grey = _look_up(dataset.VOILUTSequence[0], values, signed=bool(values.min() < 0))
             grey = grey / (2 ** _needed_bits(int(grey.max())) - 1)
@@ -887,14 +893,17 @@ def _window(dataset: Any) -> tuple[float, float] | None:
     centre, width = _number(dataset, "WindowCenter"), _number(dataset, "WindowWidth")
     if centre is None and width is None:
         return None
-    function = _word(dataset, "VOILUTFunction") or "LINEAR"
-    least = 1.0 if function == "LINEAR" else np.finfo(np.float32).tiny
+    least = 1.0 if _voi_function(dataset) == "LINEAR" else np.finfo(np.float32).tiny
     if centre is None or width is None or width < least:
         raise UnreadableImage(
             f"The DICOM header's window cannot be used: centre {centre}, width {width}; export "
             "the film with a width of at least 1."
         )
     return centre, width
+
+
+def _voi_function(dataset: Any) -> str:
+    return str(dataset.get("VOILUTFunction") or "LINEAR").strip().upper()[:16]
 
 
 def _windowed(
@@ -915,7 +924,7 @@ def _windowed(
         curve: NDArray[np.float64] = np.tanh(2 * (values - centre) / width)
         return 0.5 + 0.5 * curve
     raise UnsupportedImage(
-        f"The DICOM header's VOI LUT function is '{function[:16]}'; known are LINEAR, "
+        f"The DICOM header's VOI LUT function is '{function}'; known are LINEAR, "
         "LINEAR_EXACT and SIGMOID. Export the film with one of them."
     )
 

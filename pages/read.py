@@ -27,6 +27,10 @@ def page() -> None:
         listed = st.container()
         widgets.failures(state)
         widgets.intake(state, large=False)
+    with left:
+        stage = st.empty()
+    with stage.container():
+        widgets.preview(state, card)
     with top:
         films = widgets.read_all(state, card)
     with listed:
@@ -37,7 +41,7 @@ def page() -> None:
         widgets.answer(card, film, reading)
     with opinion:
         label = widgets.opinion(card, film, reading)
-    with left:
+    with stage.container():
         widgets.viewer(card, film, reading, label)
 
 

@@ -345,6 +345,15 @@ def test_sessions_share_the_classifier_and_nothing_of_a_patient(
     assert len(loads) == 1
 
 
+def test_a_run_of_a_page_leaves_the_shared_networks_alone() -> None:
+    from keras.src.backend.common import global_state
+
+    page = upload(open_page(), ("film.png", film()))
+    held = global_state.GLOBAL_STATE_TRACKER
+    page.run()
+    assert global_state.GLOBAL_STATE_TRACKER is held
+
+
 def test_a_model_that_failed_to_load_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise ModelError("The disk was away.")

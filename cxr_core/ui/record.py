@@ -136,7 +136,8 @@ def _row(name: str, share: Interval, meaning: str) -> str:
 
 def _show(card: ModelCard, one: LabelReport, kind: str, title: str) -> None:
     picture = _chart(card.name, card.version, str(models_root()), one.label, kind, theme())
-    st.image(picture, width="stretch", alt=f"{title} of {card.name}, {one.label}")
+    alt = f"{title} of {card.name}, {one.label}"
+    st.image(picture, width="stretch", alt=alt, output_format="PNG")
 
 
 @st.cache_data(max_entries=200, show_spinner=False)

@@ -220,9 +220,19 @@ def _loading(name: str, version: str, root: str) -> Future[Classifier]:
 
 
 def _load(name: str, root: Path) -> Classifier:
+    import keras
+
+    # Streamlit ends every run of every page with keras.backend.clear_session(), which takes a
+    # quarter of a second and replaces Keras' state under the threads of other readers. The
+    # classifiers here are few, shared, and live as long as the server: nothing is to clear.
+    keras.backend.clear_session = _keep_session
     loaded = load_classifier(name, root)
     loaded.warm_up()
     return loaded
+
+
+def _keep_session(free_memory: bool = True) -> None:
+    """Stand in for `keras.backend.clear_session` while classifiers are shared."""
 
 
 @dataclass(frozen=True)

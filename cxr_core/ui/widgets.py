@@ -123,6 +123,13 @@ def failures(state: Session) -> None:
         st.error(plain(sentence))
 
 
+def preview(state: Session, card: ModelCard) -> None:
+    """Show the film while its model is still loading: the reader need not wait to look."""
+    film = state.film() or next(iter(state.films.values()))
+    if not session.warm_up(card):
+        _pictures([(overlays.to_grey(film.shown), f"Chest film {film.name}")])
+
+
 def read_all(state: Session, card: ModelCard) -> list[Film]:
     """Have every film read, those that need a look first; show progress while it lasts."""
     films = list(state.films.values())
@@ -396,7 +403,8 @@ def _withheld(reading: Reading, label: str | None) -> str:
 def _pictures(pictures: Sequence[tuple[overlays.Bytes, str]]) -> None:
     with st.container(key="lightbox"):
         for column, (pixels, title) in zip(st.columns(len(pictures)), pictures, strict=True):
-            column.image(overlays.png(pixels), alt=title, width="stretch")
+            # As PNG: left to choose, Streamlit would make it a JPEG.
+            column.image(overlays.png(pixels), alt=title, width="stretch", output_format="PNG")
 
 
 def _note(sentence: str) -> None:

@@ -1,0 +1,235 @@
+"""The main story in a real browser: a film in, a second opinion out, nothing asked of outside.
+
+Runs `streamlit run app.py` on a free port of this machine and drives Debian's Chromium.
+With CXR_SCREENSHOT=PATH the reading page is saved there, with the shipped model if there
+is one: `CXR_SCREENSHOT=docs/read.png pytest tests/test_browser.py`.
+"""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.error import URLError
+from urllib.parse import urlsplit
+from urllib.request import urlopen
+
+import pytest
+from playwright.sync_api import BrowserContext, ConsoleMessage, Page, expect, sync_playwright
+
+from cxr_core.phantom import png_bytes, sample_film
+from cxr_core.ui.reading import NOTICE
+
+ROOT = Path(__file__).parents[1]
+SHIPPED = ROOT / "models" / "pediatric-pneumonia"
+CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
+SCREEN = {"width": 1440, "height": 900}
+PATIENCE = 120_000  # milliseconds: TensorFlow takes long to load on a busy machine
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="session")
+def models(tiny_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny bundle, made to flag every film; for a screenshot the shipped model."""
+    if os.environ.get("CXR_SCREENSHOT") and SHIPPED.is_dir():
+        return SHIPPED.parent
+    root = tmp_path_factory.mktemp("browser-models")
+    shutil.copytree(tiny_models / "tiny", root / "tiny")
+    path = root / "tiny" / "card.json"
+    card = json.loads(path.read_text())
+    card |= {"name": "tiny", "operating_points": [0.01], "cannot_tell": [None]}
+    path.write_text(json.dumps(card))
+    return root
+
+
+@pytest.fixture(scope="session")
+def server(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a running app."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "streamlit", "run", "app.py", f"--server.port={port}"]
+    log = tmp_path_factory.mktemp("server") / "log"
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=os.environ | {"CXR_MODELS": str(models), "TF_CPP_MIN_LOG_LEVEL": "3"},
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            _wait_for(f"http://127.0.0.1:{port}/_stcore/health", process, log)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def _wait_for(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    for _ in range(300):
+        try:
+            with urlopen(address, timeout=5):
+                return
+        except (URLError, OSError):
+            assert process.poll() is None, log.read_text()
+            time.sleep(0.2)
+    pytest.fail(f"the app did not answer: {log.read_text()}")
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[BrowserContext]:
+    """Chromium with nothing remembered, on a computer that prefers light themes."""
+    if not Path(CHROMIUM).exists():
+        pytest.skip("chromium is not installed: apt-get install chromium")
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
+    flags += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    with sync_playwright() as playwright:
+        context = playwright.chromium.launch_persistent_context(
+            tmp_path / "profile",
+            executable_path=CHROMIUM,
+            headless=True,
+            args=flags,
+            viewport=SCREEN,
+            color_scheme="light",
+        )
+        context.set_default_timeout(PATIENCE)
+        expect.set_options(timeout=PATIENCE)
+        yield context
+        context.close()
+
+
+class Witness:
+    """What a page asked for, and what it complained of."""
+
+    def __init__(self, page: Page) -> None:
+        self.hosts: set[str | None] = set()
+        self.complaints: list[str] = []
+        page.on("request", lambda request: self.ask(request.url))
+        page.on("websocket", lambda opened: self.ask(opened.url))
+        page.on("console", self.hear)
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+
+    def ask(self, url: str) -> None:
+        if not url.startswith(("data:", "blob:")):
+            self.hosts.add(urlsplit(url).hostname)
+
+    def hear(self, message: ConsoleMessage) -> None:
+        if message.type == "error":
+            self.complaints.append(message.text)
+
+
+def open_app(browser: BrowserContext, address: str) -> tuple[Page, Witness]:
+    page = browser.new_page()
+    witness = Witness(page)
+    page.goto(address)
+    page.locator("[data-testid=stFileUploader] input").wait_for(state="attached")
+    return page, witness
+
+
+def choose(page: Page, method: str) -> None:
+    page.get_by_role("radio", name=method, exact=True).click()
+
+
+def scheme(page: Page) -> str:
+    script = "getComputedStyle(document.querySelector('.stApp')).colorScheme"
+    return str(page.evaluate(script))
+
+
+def settled(page: Page) -> None:
+    """Wait until the run that draws the page has ended."""
+    page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
+
+
+def test_a_film_in_a_second_opinion_out(
+    browser: BrowserContext, server: str, tmp_path: Path
+) -> None:
+    film = tmp_path / "sample.png"
+    film.write_bytes(png_bytes(sample_film()))
+    page, witness = open_app(browser, server)
+    assert scheme(page) == "dark", "a reading room is dark, whatever its computers prefer"
+    page.screenshot(path=tmp_path / "empty.png")
+
+    page.set_input_files("[data-testid=stFileUploader] input", film)
+    answer = page.get_by_role("status", name="Answer")
+    expect(answer).to_contain_text("pneumonia")
+    expect(answer).to_contain_text("Age not stated; this model knows children of 1-5 years.")
+    picture = page.locator(".st-key-lightbox img")
+    expect(picture).to_have_count(1)
+    settled(page)
+    page.wait_for_function("document.querySelector('.st-key-lightbox img').naturalWidth == 900")
+    main = page.locator("[data-testid=stMain]")
+    assert main.evaluate("it => it.scrollHeight - it.clientHeight") <= 0, "the page scrolls"
+    shot = tmp_path / "read.png"
+    page.screenshot(path=shot)
+    if os.environ.get("CXR_SCREENSHOT"):
+        shutil.copy(shot, os.environ["CXR_SCREENSHOT"])
+
+    if "Flag" in answer.inner_text():
+        before = picture.get_attribute("src")
+        choose(page, "Integrated gradients")
+        expect(page.get_by_text("Completeness gap")).to_be_visible()
+        settled(page)
+        assert picture.get_attribute("src") != before
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download PNG").click()
+    assert Path(download.value.path()).read_bytes().startswith(b"\x89PNG")
+
+    for name, sign in (("Evaluation", "films with"), ("Models", "How not to use it")):
+        page.get_by_role("link", name=name).click()
+        expect(page.get_by_text(sign).first).to_be_visible()
+        expect(page.get_by_text(NOTICE)).to_have_count(1)
+        settled(page)
+        page.screenshot(path=tmp_path / f"{name.lower()}.png")
+    page.get_by_role("link", name="Read").click()
+    expect(answer).to_contain_text("pneumonia")
+
+    assert witness.hosts == {"127.0.0.1"}
+    assert witness.complaints == []
+
+
+def test_the_keyboard_takes_the_overlay_off_and_on(browser: BrowserContext, server: str) -> None:
+    page, witness = open_app(browser, server)
+    page.get_by_role("button", name="Try the sample film").first.click()
+    overlaid = page.get_by_role("radio", name="Grad-CAM", exact=True)
+    original = page.get_by_role("radio", name="Original", exact=True)
+    expect(overlaid).to_be_checked()
+    settled(page)
+    page.keyboard.press("o")
+    expect(original).to_be_checked()
+    settled(page)
+    page.keyboard.press("o")
+    expect(overlaid).to_be_checked()
+    assert witness.complaints == []
+
+
+def test_the_light_theme_is_a_switch_away_and_stays(browser: BrowserContext, server: str) -> None:
+    page, witness = open_app(browser, server)
+    page.get_by_role("button", name="Main menu").click()
+    page.get_by_role("menuitemradio", name="Light").click()
+    page.wait_for_function(
+        "getComputedStyle(document.querySelector('.stApp')).colorScheme == 'light'"
+    )
+    page.reload()
+    page.locator("[data-testid=stFileUploader] input").wait_for(state="attached")
+    assert scheme(page) == "light"
+    assert witness.complaints == []
+
+
+def test_many_files_dropped_at_once_are_all_taken(
+    browser: BrowserContext, server: str, tmp_path: Path
+) -> None:
+    good, bad = tmp_path / "good.png", tmp_path / "no-extension"
+    good.write_bytes(png_bytes(sample_film()))
+    bad.write_bytes(bytes(range(256)) * 40_000)  # slower to arrive than the film
+    page, witness = open_app(browser, server)
+    page.set_input_files("[data-testid=stFileUploader] input", [bad, good])
+    expect(page.get_by_role("status", name="Answer")).to_contain_text("pneumonia")
+    expect(page.get_by_role("alert")).to_contain_text("no-extension")
+    expect(page.get_by_text("good.png")).to_be_visible()
+    assert witness.hosts == {"127.0.0.1"}
