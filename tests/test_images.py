@@ -423,7 +423,7 @@ def test_too_many_bytes_are_refused_before_they_are_read(
 
 
 def test_too_many_bytes_in_memory_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images, "MAX_BYTES", 1000)
+    monkeypatch.setattr(images.film, "MAX_BYTES", 1000)
     with pytest.raises(ImageTooLarge):
         read_radiograph(encoded(GREY))
 
@@ -432,8 +432,8 @@ def test_a_deflated_bomb_is_not_inflated(monkeypatch: pytest.MonkeyPatch) -> Non
     film = np.tile(GREY, (20, 20))
     data = dicom(film, syntax=DeflatedExplicitVRLittleEndian)
     close(data, film / 255)
-    monkeypatch.setattr(images, "MAX_BYTES", film.size // 2)
-    assert len(data) < images.MAX_BYTES
+    monkeypatch.setattr(images.film, "MAX_BYTES", film.size // 2)
+    assert len(data) < images.film.MAX_BYTES
     with pytest.raises(ImageTooLarge):
         read_radiograph(data)
 

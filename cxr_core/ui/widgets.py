@@ -127,7 +127,7 @@ def preview(state: Session, card: ModelCard) -> None:
     """Show the film while its model is still loading: the reader need not wait to look."""
     film = state.film() or next(iter(state.films.values()))
     if not session.warm_up(card):
-        _pictures([(overlays.to_grey(film.shown), f"Chest film {film.name}")])
+        _pictures([(overlays.to_grey(film.shown), f"Chest film {film.name}")], "lightbox-early")
 
 
 def read_all(state: Session, card: ModelCard) -> list[Film]:
@@ -400,8 +400,8 @@ def _withheld(reading: Reading, label: str | None) -> str:
     return ""
 
 
-def _pictures(pictures: Sequence[tuple[overlays.Bytes, str]]) -> None:
-    with st.container(key="lightbox"):
+def _pictures(pictures: Sequence[tuple[overlays.Bytes, str]], key: str = "lightbox") -> None:
+    with st.container(key=key):
         for column, (pixels, title) in zip(st.columns(len(pictures)), pictures, strict=True):
             # As PNG: left to choose, Streamlit would make it a JPEG.
             column.image(overlays.png(pixels), alt=title, width="stretch", output_format="PNG")

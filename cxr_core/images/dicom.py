@@ -1,0 +1,145 @@
+"""DICOM to a film and to the facts that may leave; identifiers stay apart."""
+
+import re
+import zlib
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from cxr_core.images import film
+from cxr_core.images.film import MAX_AGE_YEARS, Facts, check_bytes
+from cxr_core.images.grey import grey_table
+from cxr_core.images.header import BIG_ENDIAN, DEFLATED, GREY, NATIVE, read_header, word
+from cxr_core.images.pixels import read_codes, read_colour
+from cxr_core.images.raster import luminance
+
+# Only these are parsed: identifiers are not even read, so that none can leave.
+_PICTURE = (
+    "SamplesPerPixel PhotometricInterpretation PlanarConfiguration NumberOfFrames Rows Columns "
+    "BitsAllocated BitsStored HighBit PixelRepresentation PixelPaddingValue "
+    "PixelPaddingRangeLimit RescaleSlope RescaleIntercept ModalityLUTSequence WindowCenter "
+    "WindowWidth VOILUTFunction VOILUTSequence PixelData RedPaletteColorLookupTableDescriptor "
+    "GreenPaletteColorLookupTableDescriptor BluePaletteColorLookupTableDescriptor "
+    "RedPaletteColorLookupTableData GreenPaletteColorLookupTableData "
+    "BluePaletteColorLookupTableData"
+)
+_FACTS = (
+    "PatientAge PatientSex ViewPosition ViewCodeSequence BodyPartExamined Modality "
+    "ImagerPixelSpacing PixelSpacing"
+)
+IDENTIFIERS = "PatientID PatientName StudyInstanceUID SeriesInstanceUID SOPInstanceUID StudyDate"
+
+
+def dicom_dataset(data: bytes, names: str) -> tuple[Any, str]:
+    """Parse the elements named in `names`, and no others.
+
+    Returns:
+        The pydicom data set (it stays inside this module), and its transfer syntax.
+    """
+    from pydicom import config, dcmread
+    from pydicom.filereader import read_dataset, read_preamble
+    from pydicom.tag import Tag
+
+    # pydicom would warn of every odd value in the header ('62' for an age). What we use we
+    # check ourselves. A setting, because warnings.catch_warnings is not safe in threads.
+    config.settings.reading_validation_mode = config.IGNORE
+    stream = BytesIO(data)
+    read_preamble(stream, force=True)
+    meta = read_dataset(stream, False, True, stop_when=lambda tag, vr, length: tag.group != 2)
+    syntax = str(meta.get("TransferSyntaxUID") or "")
+    if syntax != DEFLATED:
+        dataset = dcmread(BytesIO(data), force=True, specific_tags=names.split())
+        if not syntax:  # no file meta: pydicom has found out how numbers are written
+            syntax = NATIVE[1] if dataset.original_encoding[1] else BIG_ENDIAN
+        return dataset, syntax
+    # Inflated here, because pydicom would inflate without a limit.
+    inflate = zlib.decompressobj(-zlib.MAX_WBITS)
+    body = inflate.decompress(data[stream.tell() :], film.MAX_BYTES)
+    if inflate.unconsumed_tail:
+        check_bytes(film.MAX_BYTES + 1)
+    tags = [Tag(name) for name in names.split()]
+    return read_dataset(BytesIO(body), False, True, specific_tags=tags), syntax
+
+
+def is_dicom(data: bytes) -> bool:
+    """Tell DICOM by its prefix, or, where preamble or file meta are missing, by its first tag.
+
+    Such files start with group 0002 or 0008, little or big endian, and then either with
+    two letters (explicit VR) or with a length that lies inside the file (implicit VR).
+    """
+    if data[128:132] == b"DICM":
+        return True
+    if len(data) < 132 or data[:2] not in (b"\x02\x00", b"\x08\x00", b"\x00\x02", b"\x00\x08"):
+        return False
+    explicit = re.fullmatch(rb"AE|AS|CS|DA|DT|LO|OB|PN|SH|SQ|ST|TM|UI|UL|UN|US", data[4:6])
+    inside = data[1] == 0 and int.from_bytes(data[4:8], "little") < min(len(data), 4096)
+    return bool(explicit) or inside
+
+
+def read_dicom(data: bytes) -> tuple[NDArray[np.float32], Facts]:
+    """Decode a DICOM film into float32 (H, W) in [0, 1]."""
+    dataset, syntax = dicom_dataset(data, f"{_PICTURE} {_FACTS}")
+    header = read_header(dataset, syntax)
+    known = _header_facts(dataset)
+    if header.photometric not in GREY:
+        pixels, colourfulness = luminance(Image.fromarray(read_colour(dataset, header)))
+        facts = Facts("DICOM", 8, header.photometric, colourfulness=colourfulness, **known)
+        return pixels, facts
+    codes = read_codes(dataset, header)
+    table, window = grey_table(dataset, header, codes)
+    return table[codes], Facts("DICOM", header.stored, header.photometric, window, **known)
+
+
+# View codes of DICOM PS3.16 CID 4010, in SNOMED CT and in the older SRT codes.
+_VIEW_CODES = {
+    "399348003": "AP",
+    "R-10206": "AP",
+    "272479007": "PA",
+    "R-10214": "PA",
+    "399173006": "LL",
+    "R-10236": "LL",
+    "399198007": "RL",
+    "R-10232": "RL",
+}
+
+
+def _header_facts(dataset: Any) -> dict[str, Any]:
+    """Collect the facts that may leave; what is absent or ill-formed is None."""
+    sex = word(dataset, "PatientSex")
+    view = word(dataset, "ViewPosition")
+    codes = dataset.get("ViewCodeSequence")
+    if view is None and codes:
+        view = _VIEW_CODES.get(str(codes[0].get("CodeValue") or ""))
+    return {
+        "view": view,
+        "age_years": _age(dataset),
+        "sex": sex if sex in ("F", "M", "O") else None,
+        "body_part": word(dataset, "BodyPartExamined"),
+        "modality": word(dataset, "Modality"),
+        "pixel_spacing_mm": _spacing(dataset),
+    }
+
+
+def _age(dataset: Any) -> float | None:
+    """Read '045Y', '006M', '010W' or '003D' in years; so is a bare number, as NIH writes it."""
+    text = str(dataset.get("PatientAge") or "").strip().upper()
+    found = re.fullmatch(r"(\d{1,3})([YMWD]?)", text)
+    if not found:
+        return None
+    years = int(found[1]) / {"M": 12, "W": 52.1775, "D": 365.2425}.get(found[2], 1)
+    return years if years <= MAX_AGE_YEARS else None
+
+
+def _spacing(dataset: Any) -> tuple[float, float] | None:
+    """Return millimetres between rows and between columns, at the detector if known."""
+    for name in ("ImagerPixelSpacing", "PixelSpacing"):
+        value = dataset.get(name)
+        if value is None or isinstance(value, (str, float)) or len(value) != 2:
+            continue
+        row, column = float(value[0]), float(value[1])
+        if np.isfinite(row) and np.isfinite(column) and min(row, column) > 0:
+            return row, column
+    return None
