@@ -3,46 +3,53 @@
 import streamlit as st
 
 from cxr_core.errors import CxrError
-from cxr_core.ui import session, widgets
+from cxr_core.ui import session, viewer, widgets
 
 
 def page() -> None:
-    """Ask for films; answer in words first, then show the film and what the answer rests on."""
+    """Ask for films until there is one; then answer."""
     state, cards = session.current(), session.cards()
-    if not state.films:
-        left, right = st.columns([3, 2], gap="large")
-        with right:
-            card = widgets.choose_model(cards)
-            widgets.welcome(card)
-        session.warm_up(card)
-        with left:
-            widgets.intake(state, large=True)
-            widgets.failures(state)
+    if state.films:
+        opinion(state, cards)
         return
-    top = st.container()
     left, right = st.columns([3, 2], gap="large")
     with right:
         card = widgets.choose_model(cards)
-        opinion = st.container()
-        listed = st.container()
+        widgets.welcome(card)
+    session.warm_up(card)
+    with left:
+        widgets.intake(state, large=True)
+        widgets.failures(state)
+
+
+def opinion(state: session.Session, cards: list[session.ModelCard]) -> None:
+    """Answer in words first, then show the film and what the answer rests on."""
+    st.empty()  # what stood here before the first film goes at once
+    above = st.container()
+    left, right = st.columns([3, 2], gap="large")
+    with right:
+        card = widgets.choose_model(cards)
+        basis, listed = widgets.place(state, card), st.container()
         widgets.failures(state)
         widgets.intake(state, large=False)
     with left:
-        stage = st.empty()
+        stage = widgets.place(state, card)
     with stage.container():
-        widgets.preview(state, card)
+        viewer.preview(state, card)
+    with above:
+        top = widgets.place(state, card)
     with top:
         films = widgets.read_all(state, card)
-    with listed:
-        widgets.film_list(state, films, card)
     film = state.film() or films[0]
     reading = session.read(film, card)
-    with top:
+    with top.container():
         widgets.answer(card, film, reading)
-    with opinion:
-        label = widgets.opinion(card, film, reading)
+    with basis.container():
+        label = widgets.basis(card, film, reading)
+    with listed:
+        widgets.film_list(state, films, card)
     with stage.container():
-        widgets.viewer(card, film, reading, label)
+        viewer.show(card, film, reading, label)
 
 
 try:

@@ -87,6 +87,10 @@ class Film:
         known = self.radiograph.facts.age_years
         return self.stated_age if known is None else known
 
+    def was_read(self, card: ModelCard) -> bool:
+        """Say whether a model has spoken of this film."""
+        return (card.name, card.version) in self.readings
+
     def state_age(self, years: float | None) -> None:
         """Take the reader's word; answers given for another age are forgotten."""
         if years != self.stated_age:
@@ -119,6 +123,10 @@ class Session:
     def film(self) -> Film | None:
         """Return the film on screen."""
         return self.films.get(self.chosen or "")
+
+    def waiting(self, card: ModelCard) -> list[Film]:
+        """Return the films that a model has not spoken of yet."""
+        return [film for film in self.films.values() if not film.was_read(card)]
 
     def take(self, uploads: Sequence[Upload]) -> None:
         """Read a batch; a bad file leaves its sentence in `failures`, the others are shown."""
@@ -288,15 +296,14 @@ def _file_digest(name: str, version: str, root: str) -> str:
 
 def read(film: Film, card: ModelCard) -> Reading:
     """Check a film and, unless it is refused, ask the model; once for each film and model."""
-    key = (card.name, card.version)
-    if key not in film.readings:
+    if not film.was_read(card):
         checks = gate.check(film.radiograph, card, age_years=film.age_years)
         reading = Reading(checks)
         if not checks.refused:
             reading.model_input = prepare(film.radiograph, card.preprocessing)
             reading.prediction = classifier(card).predict(reading.model_input)
-        film.readings[key] = reading
-    return film.readings[key]
+        film.readings[card.name, card.version] = reading
+    return film.readings[card.name, card.version]
 
 
 def attribution(reading: Reading, card: ModelCard, label: str, method: str) -> Attribution:

@@ -5,17 +5,13 @@ beyond what is shown. Text from files and cards is escaped before it becomes HTM
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
-import numpy as np
 import streamlit as st
-from numpy.typing import NDArray
 from streamlit.delta_generator import DeltaGenerator
 
-from cxr_core import overlays
-from cxr_core.attribution import Attribution, list_methods
 from cxr_core.cards import ModelCard
 from cxr_core.classifier import LabelPrediction, Prediction
 from cxr_core.gate import GateReport
@@ -25,8 +21,6 @@ from cxr_core.ui import session
 from cxr_core.ui.session import Film, Reading, Session
 
 STYLE = Path(__file__).with_name("style.css")
-ORIGINAL = "original"
-STYLES: dict[str, overlays.Style] = {"Heatmap": "heatmap", "Contour": "contour", "Both": "both"}
 VERDICTS = {"ok": "passed", "caution": "note", "refuse": "refused"}
 # More findings than this, and only the explained one says what similar films had.
 FEW_FINDINGS = 3
@@ -123,23 +117,21 @@ def failures(state: Session) -> None:
         st.error(plain(sentence))
 
 
-def preview(state: Session, card: ModelCard) -> None:
-    """Show the film while its model is still loading: the reader need not wait to look."""
-    film = state.film() or next(iter(state.films.values()))
-    if not session.warm_up(card):
-        _pictures([(overlays.to_grey(film.shown), f"Chest film {film.name}")], "lightbox-early")
+def place(state: Session, card: ModelCard) -> DeltaGenerator:
+    """Hold a place in the page; while films wait to be read, one that shows nothing old."""
+    return st.empty() if state.waiting(card) else st.container()
 
 
 def read_all(state: Session, card: ModelCard) -> list[Film]:
-    """Have every film read, those that need a look first; show progress while it lasts."""
-    films = list(state.films.values())
-    waiting = [film for film in films if (card.name, card.version) not in film.readings]
-    ready = session.warm_up(card)
+    """Have every film read, those that need a look first; say so while it lasts."""
+    waiting = state.waiting(card)
     if waiting:
-        text = "Reading the film" if ready else "Loading the model, a few seconds after a start"
+        ready = session.warm_up(card)
+        text = "Reading" if ready else "Loading the model; this takes some seconds after a start"
         with st.spinner(text):
             for film in waiting:
                 session.read(film, card)
+    films = list(state.films.values())
     films.sort(key=lambda film: _urgency(session.read(film, card)), reverse=True)
     if state.film() is None:
         state.chosen = films[0].radiograph.digest
@@ -156,7 +148,7 @@ def film_list(state: Session, films: Sequence[Film], card: ModelCard) -> None:
         state.chosen = st.session_state["film"]
 
     st.session_state["film"] = state.chosen
-    with st.container(height=164 if len(films) > 4 else "content", key="films", border=False):
+    with st.container(height=190 if len(films) > 6 else "content", key="films", border=False):
         st.radio(
             f"{len(films)} films, flagged first",
             list(by_digest),
@@ -207,7 +199,7 @@ def answer(card: ModelCard, film: Film, reading: Reading) -> None:
     )
 
 
-def opinion(card: ModelCard, film: Film, reading: Reading) -> str | None:
+def basis(card: ModelCard, film: Film, reading: Reading) -> str | None:
     """Draw what the answer rests on, and return the label whose evidence is shown."""
     label = choose_finding(card, reading.prediction)
     if reading.prediction is not None:
@@ -215,6 +207,22 @@ def opinion(card: ModelCard, film: Film, reading: Reading) -> str | None:
     facts(film)
     checks(reading.gate)
     return label
+
+
+def choose_finding(card: ModelCard, prediction: Prediction | None) -> str | None:
+    """Ask which label is explained, when there are several; the most suspicious unless told."""
+    if prediction is None:
+        return None
+    names = [one.label for one in sorted(prediction.labels, key=_excess, reverse=True)]
+    if len(names) == 1:
+        return names[0]
+    chosen: str = st.selectbox(
+        "Finding explained",
+        names,
+        format_func=lambda name: name.replace("_", " "),
+        key=f"finding-{card.name}-{st.session_state['session'].chosen}",
+    )
+    return chosen
 
 
 def bars(card: ModelCard, prediction: Prediction, explained: str | None) -> None:
@@ -259,164 +267,6 @@ def _bar(card: ModelCard, one: LabelPrediction, similar: str) -> str:
 
 def _across(start: float, end: float) -> str:
     return f"left:{100 * start:.2f}%;width:{100 * (end - start):.2f}%"
-
-
-# --- the film ---
-
-
-def viewer(card: ModelCard, film: Film, reading: Reading, label: str | None) -> None:
-    """Show the film and, where the answer carries one, its explanation.
-
-    Args:
-        card: The model that spoke.
-        film: On screen.
-        reading: What the model made of it.
-        label: Whose evidence is shown; None when there is no answer.
-    """
-    method, beside, download = _toolbar()
-    withheld = _withheld(reading, label)
-    if method == ORIGINAL or withheld or label is None:
-        grey = overlays.to_grey(film.shown)
-        _pictures([(grey, f"Chest film {film.name}")])
-        if method != ORIGINAL:
-            _note(withheld)
-        _offer(download, film.name, lambda: overlays.png(overlays.to_grey(film.radiograph.pixels)))
-        return
-    with st.spinner(f"{words.method_name(method)}, looking for {words.spoken(label)}"):
-        found = session.attribution(reading, card, label, method)
-    place = st.container()
-    opacity, style = _legend(found, label)
-    line = " The line runs at half of the peak." if style != "Heatmap" else ""
-    _note(words.explanation_in_words(found) + line)
-
-    def draw(pixels: NDArray[np.float32]) -> overlays.Bytes:
-        values = session.laid_over(found.values, reading, pixels)
-        return overlays.overlay(
-            pixels, values, opacity=opacity, signed=found.signed, style=STYLES[style]
-        )
-
-    title = f"Chest film with {words.method_name(method)} for {words.spoken(label)}"
-    both = [(overlays.to_grey(film.shown), f"Chest film {film.name}")] if beside else []
-    with place:
-        _pictures([*both, (draw(film.shown), title)])
-    _offer(download, film.name, lambda: overlays.png(draw(film.radiograph.pixels)))
-
-
-def choose_finding(card: ModelCard, prediction: Prediction | None) -> str | None:
-    """Ask which label is explained, when there are several; the most suspicious unless told."""
-    if prediction is None:
-        return None
-    names = [one.label for one in sorted(prediction.labels, key=_excess, reverse=True)]
-    if len(names) == 1:
-        return names[0]
-    chosen: str = st.selectbox(
-        "Finding explained",
-        names,
-        format_func=lambda name: name.replace("_", " "),
-        key=f"finding-{card.name}-{st.session_state['session'].chosen}",
-    )
-    return chosen
-
-
-def _toolbar() -> tuple[str, bool, DeltaGenerator]:
-    """Ask what lies over the film; return it, whether side by side, and a place for more."""
-    with st.container(horizontal=True, vertical_alignment="center", key="toolbar"):
-        st.session_state.setdefault("method", list_methods()[0])
-        method = st.segmented_control(
-            "Overlay",
-            [ORIGINAL, *list_methods()],
-            required=True,
-            format_func=lambda name: "Original" if name == ORIGINAL else words.method_name(name),
-            key="method",
-            label_visibility="collapsed",
-            persist_state="session",
-        )
-        st.button("Original, and back", on_click=_swap, shortcut="O", type="tertiary")
-        st.space("stretch")
-        beside = st.toggle("Side by side", key="beside", persist_state="session")
-        download = st.container(width="content")
-    return method or ORIGINAL, beside, download
-
-
-def _swap() -> None:
-    """Take the overlay off the film, or lay the last one on again."""
-    state = st.session_state
-    if state["method"] == ORIGINAL:
-        state["method"] = state.get("overlay", list_methods()[0])
-    else:
-        state["overlay"], state["method"] = state["method"], ORIGINAL
-
-
-def _legend(found: Attribution, label: str) -> tuple[float, str]:
-    """Say what the colours mean; ask how strong they are and whether to draw lines."""
-    with st.container(horizontal=True, vertical_alignment="center", key="legend"):
-        st.html(_colour_bar(found.signed, words.spoken(label)), width="content")
-        st.space("stretch")
-        opacity: int = st.slider(
-            "Opacity of the overlay, per cent",
-            0, 100, 50, 5,
-            format="opacity %d %%",
-            key="opacity",
-            label_visibility="collapsed",
-            persist_state="session",
-            width=170,
-        )  # fmt: skip
-        style: str = st.segmented_control(
-            "Draw the overlay as",
-            list(STYLES),
-            default="Heatmap",
-            required=True,
-            key="style",
-            label_visibility="collapsed",
-            persist_state="session",
-        )
-    return opacity / 100, style
-
-
-def _colour_bar(signed: bool, label: str) -> str:
-    """Say what the colours of an overlay mean."""
-    table = overlays.colour_table(signed)
-    stops = ", ".join(
-        f"rgba({red}, {green}, {blue}, {alpha / 255:.2f})"
-        for red, green, blue, alpha in table[int(signed) :: 15].tolist()
-    )
-    ends = (f"against {label}", f"for {label}") if signed else ("no evidence", f"for {label}")
-    return (
-        f'<div class="cxr-scale" role="img" aria-label="Colours: {escape(" to ".join(ends))}">'
-        f'<span>{escape(ends[0])}</span><i style="background:linear-gradient(90deg, {stops})"></i>'
-        f"<span>{escape(ends[1])}</span></div>"
-    )
-
-
-def _withheld(reading: Reading, label: str | None) -> str:
-    """Say why no explanation is shown; empty when one is."""
-    if reading.prediction is None or label is None:
-        return "No explanation: the model gave no answer for this film."
-    if not reading.prediction.label(label).flag:
-        return (
-            f"No explanation: {words.spoken(label)} was not flagged, and a map of what was not "
-            "found would point at nothing."
-        )
-    return ""
-
-
-def _pictures(pictures: Sequence[tuple[overlays.Bytes, str]], key: str = "lightbox") -> None:
-    with st.container(key=key):
-        for column, (pixels, title) in zip(st.columns(len(pictures)), pictures, strict=True):
-            # As PNG: left to choose, Streamlit would make it a JPEG.
-            column.image(overlays.png(pixels), alt=title, width="stretch", output_format="PNG")
-
-
-def _note(sentence: str) -> None:
-    st.html(f'<p class="cxr-note">{escape(sentence)}</p>')
-
-
-def _offer(place: DeltaGenerator, name: str, make: Callable[[], bytes]) -> None:
-    """Offer what is on screen at the film's full size; drawn only when asked for."""
-    stem = re.sub(r"\W+", "-", Path(name).stem).strip("-") or "film"
-    place.download_button(
-        "Download PNG", make, f"{stem}.png", "image/png", on_click="ignore", type="tertiary"
-    )
 
 
 # --- what is known of the film ---

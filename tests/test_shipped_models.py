@@ -1,0 +1,71 @@
+"""The models that are committed still say what their records say they said."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from cxr_core.cards import list_models, load_evaluation, load_history, load_predictions
+from cxr_core.classifier import load_classifier
+from cxr_core.gate import check
+from cxr_core.images import load_radiograph
+from cxr_core.predictions import evaluate_table
+from cxr_core.preprocess import prepare
+from cxr_core.recipes import get_recipe
+from cxr_core.training import best_epoch
+
+CARDS = {card.name: card for card in list_models()}
+# Where the films of each recipe lie in the data folder.
+FILMS = {"pediatric-pneumonia": "pediatric_pneumonia"}
+
+each_model = pytest.mark.parametrize("name", sorted(CARDS))
+
+
+def test_the_pediatric_model_is_shipped_and_good_enough_to_ship():
+    label = load_evaluation("pediatric-pneumonia").label("Pneumonia")
+    assert label.n == 624
+    assert label.auroc.value >= 0.965
+    assert label.balanced_accuracy >= 0.85
+
+
+@each_model
+def test_the_record_follows_from_the_predictions(name):
+    card = CARDS[name]
+    again = evaluate_table(
+        load_predictions(name),
+        card.operating_points,
+        model=name,
+        exclusive=card.activation == "softmax",
+    )
+    assert again.to_json() == load_evaluation(name).to_json()
+
+
+@each_model
+def test_the_history_names_the_best_epoch(name):
+    history = load_history(name)
+    rows = [
+        dict(zip(history, values, strict=True)) for values in zip(*history.values(), strict=True)
+    ]
+    assert best_epoch(rows) == CARDS[name].training["best_epoch"]
+    assert len(rows) == CARDS[name].training["epochs"]
+
+
+@each_model
+def test_the_recipe_still_answers_these_labels(name):
+    recipe = get_recipe(CARDS[name].recipe)
+    assert tuple(recipe.labels) == CARDS[name].labels
+    assert recipe.preprocessing == CARDS[name].preprocessing
+
+
+@pytest.mark.slow
+@each_model
+def test_24_films_score_what_predictions_csv_says(name, data):
+    table, card = load_predictions(name), CARDS[name]
+    rows = np.linspace(0, len(table.files) - 1, 24).round().astype(int)
+    classifier = load_classifier(name)
+    scores = []
+    for row in rows:
+        film = load_radiograph(data / FILMS[card.recipe] / table.files[row])
+        assert not check(film, card).refused
+        answers = classifier.predict(prepare(film, card.preprocessing)).labels
+        scores.append([answer.probability for answer in answers])
+    assert_allclose(scores, table.y_score[rows], atol=1e-4)
