@@ -263,7 +263,8 @@ def write_bundle(card: ModelCard, network: Any, folder: Path) -> Classifier:
     folder.mkdir(parents=True)
     card_text = json.dumps(card.to_json(), indent=2, ensure_ascii=False)
     (folder / "card.json").write_text(card_text + "\n", "utf-8")
-    network.save(folder / "model.keras")
+    # Without the optimiser, whose moments and averages weigh three times what the network does.
+    network.save(folder / "model.keras", include_optimizer=False)
     _deflate(folder / "model.keras")
     import keras
 
