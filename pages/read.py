@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+from cxr_core.cards import ModelCard
 from cxr_core.errors import CxrError
 from cxr_core.ui import session, viewer, widgets
 
@@ -22,7 +23,7 @@ def page() -> None:
         widgets.failures(state)
 
 
-def opinion(state: session.Session, cards: list[session.ModelCard]) -> None:
+def opinion(state: session.Session, cards: list[ModelCard]) -> None:
     """Answer in words first, then show the film and what the answer rests on."""
     st.empty()  # what stood here before the first film goes at once
     above = st.container()
@@ -34,7 +35,7 @@ def opinion(state: session.Session, cards: list[session.ModelCard]) -> None:
         widgets.intake(state, large=False)
     with left:
         stage = widgets.place(state, card)
-    with stage.container():
+    with stage:
         viewer.preview(state, card)
     with above:
         top = widgets.place(state, card)

@@ -221,6 +221,20 @@ def test_the_light_theme_is_a_switch_away_and_stays(browser: BrowserContext, ser
     assert witness.complaints == []
 
 
+def test_the_dark_theme_comes_first_on_every_page(browser: BrowserContext, server: str) -> None:
+    page = browser.new_page()
+    page.goto(f"{server}/evaluation")
+    expect(page.get_by_text("films with").first).to_be_visible()
+    assert scheme(page) == "dark"
+
+
+def test_a_browser_that_keeps_nothing_follows_its_computer(
+    browser: BrowserContext, server: str
+) -> None:
+    page, _ = open_app(browser, f"{server}/?theme=computer")
+    assert scheme(page) == "light"
+
+
 def test_many_files_dropped_at_once_are_all_taken(
     browser: BrowserContext, server: str, tmp_path: Path
 ) -> None:

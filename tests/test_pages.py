@@ -9,6 +9,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -28,8 +29,9 @@ from cxr_core.cards import ModelCard
 from cxr_core.classifier import Classifier, LabelPrediction, Prediction, load_classifier
 from cxr_core.errors import ModelError
 from cxr_core.evaluation import CalibrationBin, Interval
+from cxr_core.figures import PALETTES
 from cxr_core.gate import GateCheck, GateReport
-from cxr_core.images import Facts, Radiograph
+from cxr_core.images import MAX_BYTES, Facts, Radiograph
 from cxr_core.phantom import png_bytes, thorax
 from cxr_core.ui import reading as words
 from cxr_core.ui import session
@@ -157,6 +159,26 @@ def test_the_notice_is_the_frames_alone() -> None:
     check_sound(framed)
     assert html(framed).count(words.NOTICE) == 1
     assert not any(words.NOTICE in html(open_page(path.stem)) for path in PAGES)
+
+
+def test_the_configuration_agrees_with_the_library() -> None:
+    settings = tomllib.loads((ROOT / ".streamlit" / "config.toml").read_text())
+    assert settings["server"]["maxUploadSize"] == MAX_BYTES // 2**20
+    assert settings["server"]["address"] == "127.0.0.1"
+    assert settings["browser"]["gatherUsageStats"] is False
+    for name, palette in PALETTES.items():
+        theme = settings["theme"][name]
+        assert theme["backgroundColor"] == palette.ground
+        assert theme["textColor"] == palette.text
+        assert theme["primaryColor"] == palette.accent
+        assert theme["orangeColor"] == palette.flagged
+
+
+def test_nothing_names_an_outside_address() -> None:
+    files = [*(ROOT / "cxr_core" / "ui").iterdir(), *PAGES, ROOT / "app.py"]
+    texts = [path.read_text() for path in files if path.suffix in {".py", ".css"}]
+    assert len(texts) > 8
+    assert not [text for text in texts if "://" in text or ":material/" in text]
 
 
 def test_the_record_opens_without_tensorflow(two_models: Path) -> None:

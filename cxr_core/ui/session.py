@@ -106,6 +106,7 @@ class Session:
         films: By digest, in order of arrival.
         failures: Why a file of the last batch could not be read, one sentence each.
         chosen: Digest of the film on screen; None for the most suspicious.
+        overlay: The method whose map was shown last.
         batch: Counts what was dropped. The uploader's key, so that each batch of files finds
             an empty one: what was read is not kept as bytes, header and all.
     """
@@ -113,6 +114,7 @@ class Session:
     films: dict[str, Film] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
     chosen: str | None = None
+    overlay: str = "grad-cam"
     batch: int = 0
 
     @property

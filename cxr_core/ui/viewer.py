@@ -21,6 +21,9 @@ from cxr_core.ui import reading as words
 from cxr_core.ui import session
 from cxr_core.ui.session import Film, Reading, Session
 
+Picture = tuple[overlays.Bytes, str]
+"""Pixels, and what they are for those who cannot see them."""
+
 ORIGINAL = "original"
 STYLES: dict[str, overlays.Style] = {"Heatmap": "heatmap", "Contour": "contour", "Both": "both"}
 
@@ -29,7 +32,7 @@ def preview(state: Session, card: ModelCard) -> None:
     """Show the film while its model is still loading: nobody need wait to look at it."""
     if state.waiting(card) and not session.warm_up(card):
         film = state.film() or next(iter(state.films.values()))
-        _pictures([(overlays.to_grey(film.shown), f"Chest film {film.name}")], "lightbox-early")
+        _pictures([_plain(film)], "lightbox-early")
 
 
 def show(card: ModelCard, film: Film, reading: Reading, label: str | None) -> None:
@@ -44,36 +47,32 @@ def show(card: ModelCard, film: Film, reading: Reading, label: str | None) -> No
     method, beside, download = _toolbar()
     withheld = _withheld(reading, label)
     if method == ORIGINAL or withheld or label is None:
-        grey = overlays.to_grey(film.shown)
-        _pictures([(grey, f"Chest film {film.name}")])
+        _pictures([_plain(film)])
+        _offer(download, film.name, lambda: overlays.png(overlays.to_grey(film.radiograph.pixels)))
         if method != ORIGINAL:
             _note(withheld)
-        _offer(download, film.name, lambda: overlays.png(overlays.to_grey(film.radiograph.pixels)))
         return
     with st.spinner(f"{words.method_name(method)}, looking for {words.spoken(label)}"):
         found = session.attribution(reading, card, label, method)
-    place = st.container()
-    opacity, style = _legend(found, label)
-    line = " The line runs at half of the peak." if style != "Heatmap" else ""
+    stage = st.container()
+    opacity, style = _legend(found)
+    line = " The line runs at half of the peak." if style != "heatmap" else ""
     _note(words.explanation_in_words(found) + line)
 
     def draw(pixels: NDArray[np.float32]) -> overlays.Bytes:
         values = session.laid_over(found.values, reading, pixels)
-        return overlays.overlay(
-            pixels, values, opacity=opacity, signed=found.signed, style=STYLES[style]
-        )
+        return overlays.overlay(pixels, values, opacity=opacity, signed=found.signed, style=style)
 
     title = f"Chest film with {words.method_name(method)} for {words.spoken(label)}"
-    both = [(overlays.to_grey(film.shown), f"Chest film {film.name}")] if beside else []
-    with place:
-        _pictures([*both, (draw(film.shown), title)])
+    with stage:
+        _pictures([*([_plain(film)] if beside else []), (draw(film.shown), title)])
     _offer(download, film.name, lambda: overlays.png(draw(film.radiograph.pixels)))
 
 
 def _toolbar() -> tuple[str, bool, DeltaGenerator]:
     """Ask what lies over the film; return it, whether side by side, and a place for more."""
     with st.container(horizontal=True, vertical_alignment="center", key="toolbar"):
-        st.session_state.setdefault("method", list_methods()[0])
+        st.session_state.setdefault("method", session.current().overlay)
         method = st.segmented_control(
             "Overlay",
             [ORIGINAL, *list_methods()],
@@ -92,17 +91,15 @@ def _toolbar() -> tuple[str, bool, DeltaGenerator]:
 
 def _swap() -> None:
     """Take the overlay off the film, or lay the last one on again."""
-    state = st.session_state
-    if state["method"] == ORIGINAL:
-        state["method"] = state.get("overlay", list_methods()[0])
-    else:
-        state["overlay"], state["method"] = state["method"], ORIGINAL
+    state, shown = session.current(), st.session_state["method"]
+    st.session_state["method"] = state.overlay if shown == ORIGINAL else ORIGINAL
+    state.overlay = shown if shown != ORIGINAL else state.overlay
 
 
-def _legend(found: Attribution, label: str) -> tuple[float, str]:
+def _legend(found: Attribution) -> tuple[float, overlays.Style]:
     """Say what the colours mean; ask how strong they are and whether to draw lines."""
     with st.container(horizontal=True, vertical_alignment="center", key="legend"):
-        st.html(_colour_bar(found.signed, words.spoken(label)), width="content")
+        st.html(_colour_bar(found.signed, words.spoken(found.label)), width="content")
         st.space("stretch")
         opacity: int = st.slider(
             "Opacity of the overlay, per cent",
@@ -113,7 +110,7 @@ def _legend(found: Attribution, label: str) -> tuple[float, str]:
             persist_state="session",
             width=150,
         )  # fmt: skip
-        style: str = st.segmented_control(
+        style = st.segmented_control(
             "Draw the overlay as",
             list(STYLES),
             default="Heatmap",
@@ -122,7 +119,7 @@ def _legend(found: Attribution, label: str) -> tuple[float, str]:
             label_visibility="collapsed",
             persist_state="session",
         )
-    return opacity / 100, style
+    return opacity / 100, STYLES[style]
 
 
 def _colour_bar(signed: bool, label: str) -> str:
@@ -152,7 +149,11 @@ def _withheld(reading: Reading, label: str | None) -> str:
     return ""
 
 
-def _pictures(pictures: Sequence[tuple[overlays.Bytes, str]], key: str = "lightbox") -> None:
+def _plain(film: Film) -> Picture:
+    return overlays.to_grey(film.shown), f"Chest film {film.name}"
+
+
+def _pictures(pictures: Sequence[Picture], key: str = "lightbox") -> None:
     with st.container(key=key):
         for column, (pixels, title) in zip(st.columns(len(pictures)), pictures, strict=True):
             # As PNG: left to choose, Streamlit would make it a JPEG.

@@ -24,17 +24,20 @@ STYLE = Path(__file__).with_name("style.css")
 VERDICTS = {"ok": "passed", "caution": "note", "refuse": "refused"}
 # More findings than this, and only the explained one says what similar films had.
 FEW_FINDINGS = 3
-CHOSEN_COOKIE = "cxr_theme"
 
 # Streamlit follows the computer's theme where it knows two. A reading room is dark whatever
 # its computers say, so the first visit chooses dark, once; the menu's choice then stands.
-# The keys are Streamlit's own (1.67); should they change, the computer's theme shows.
+# The keys are Streamlit's own (1.67); should they change, or the browser keep nothing, the
+# computer's theme shows.
 DARK_FIRST = """<script>
   const base = location.pathname.replace(/(evaluation|models)?$/, "");
-  for (const page of ["", "evaluation", "models"])
-    localStorage.setItem(`stActiveTheme-${base}${page}-v2`, '"Dark"');
-  document.cookie = "%s=chosen; path=/; max-age=31536000; samesite=lax";
-  location.reload();
+  document.cookie = "cxr_theme=chosen; path=/; max-age=31536000; samesite=lax";
+  try {
+    for (const page of ["", "evaluation", "models"])
+      localStorage.setItem(`stActiveTheme-${base}${page}-v2`, '"Dark"');
+  } catch {}
+  if (document.cookie.includes("cxr_theme")) location.reload();
+  else location.search = "?theme=computer";
 </script>"""
 
 
@@ -44,8 +47,9 @@ DARK_FIRST = """<script>
 def frame() -> None:
     """Draw what every page has: the look and, once and quietly, the research-use notice."""
     st.html(STYLE)
-    if st.context.theme.type == "light" and CHOSEN_COOKIE not in st.context.cookies:
-        st.html(DARK_FIRST % CHOSEN_COOKIE, unsafe_allow_javascript=True)
+    chosen = "cxr_theme" in st.context.cookies or "theme" in st.query_params
+    if st.context.theme.type == "light" and not chosen:
+        st.html(DARK_FIRST, unsafe_allow_javascript=True)
         st.stop()
     st.html(f'<p class="cxr-notice">{words.NOTICE}</p>')
 
@@ -118,8 +122,13 @@ def failures(state: Session) -> None:
 
 
 def place(state: Session, card: ModelCard) -> DeltaGenerator:
-    """Hold a place in the page; while films wait to be read, one that shows nothing old."""
-    return st.empty() if state.waiting(card) else st.container()
+    """Hold a place in the page; while films wait to be read, one that shows nothing old.
+
+    Either way what is drawn in its `container()` has the same path in the page, so that the
+    browser changes it in place.
+    """
+    holder = st.container()
+    return holder.empty() if state.waiting(card) else holder
 
 
 def read_all(state: Session, card: ModelCard) -> list[Film]:
@@ -176,8 +185,9 @@ def _urgency(reading: Reading) -> tuple[int, float]:
     """Order films: flagged, then not flagged, then refused; within each by score."""
     if reading.prediction is None:
         return (0, 0.0)
-    flag, excess = max(map(_excess, reading.prediction.labels))
-    return (2 if flag else 1, excess)
+    answers = reading.prediction.labels
+    alarm = any(map(words.raises_alarm, answers))
+    return (2 if alarm else 1, max(map(_excess, answers))[1])
 
 
 # --- the answer ---
@@ -220,7 +230,7 @@ def choose_finding(card: ModelCard, prediction: Prediction | None) -> str | None
         "Finding explained",
         names,
         format_func=lambda name: name.replace("_", " "),
-        key=f"finding-{card.name}-{st.session_state['session'].chosen}",
+        key=f"finding-{card.name}-{session.current().chosen}",
     )
     return chosen
 
@@ -236,6 +246,8 @@ def bars(card: ModelCard, prediction: Prediction, explained: str | None) -> None
             similar = words.similar_in_words(record.similar(one.label, one.probability))
         rows.append(_bar(card, one, similar))
     st.html(f'<div class="cxr-bars{"" if few else " many"}" role="list">{"".join(rows)}</div>')
+    if not few:
+        st.html('<p class="cxr-note">Tick: operating point. Hatched: cannot tell.</p>')
 
 
 def _bar(card: ModelCard, one: LabelPrediction, similar: str) -> str:
