@@ -69,7 +69,7 @@ endif
 	@touch .venv/.app $@
 
 define install
-@if $(has_uv); then uv pip install --python $(python) $(offline) -r $(1); else \
+@if $(has_uv); then uv pip install --compile-bytecode --python $(python) $(offline) -r $(1); else \
   { $(python) -m pip --version >/dev/null 2>&1 || $(python) -m ensurepip; } && \
   $(python) -m pip install --disable-pip-version-check $(offline) -r $(1); fi
 endef

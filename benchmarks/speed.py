@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks import app
-from cxr_core.attribution import explain, integrate
+from cxr_core.attribution import Integral, explain, integrate
 from cxr_core.cards import load_history
 from cxr_core.classifier import Classifier, load_classifier
 from cxr_core.images import read_radiograph
@@ -110,27 +110,35 @@ def _answer(classifier: Classifier) -> list[str]:
 
 
 def _integrated(classifier: Classifier) -> list[str]:
-    """Integrated gradients with 32 nodes against one forward pass."""
+    """Integrated gradients against one forward pass: 32 nodes, and until complete."""
     film = prepare(read_radiograph(jpeg()), classifier.card.preprocessing)
     direction = np.eye(len(classifier.card.labels), dtype=np.float32)[0]
+    black = np.full_like(film.pixels, film.black)
 
-    def integrated() -> float:
+    def run(**limits: int) -> Integral:
         return integrate(
-            lambda points: classifier.forward(points.astype(np.float32))[0] @ direction,
-            lambda points: classifier.input_gradients(points.astype(np.float32), direction)[1],
+            lambda points: classifier.input_gradients(points.astype(np.float32), direction),
             film.pixels,
-            np.full_like(film.pixels, film.black),
-            nodes=32,
-            most=32,
-        ).relative_gap
+            black,
+            **limits,
+        )
 
     t = timed(
-        {"forward": lambda: classifier.forward(film.pixels[None]), "integrated": integrated}, 9
+        {
+            "forward": lambda: classifier.forward(film.pixels[None]),
+            "32": lambda: run(nodes=32, most=32),
+            "complete": run,
+        },
+        9,
     )
+    within, complete = run(most=32), run()
     return [
         f"| Integrated gradients, 32 nodes, over one forward pass | "
-        f"{t['integrated'] / t['forward']:.1f} | <= 45 |",
-        f"| ... completeness gap on the phantom | {integrated():.2%} | < 1 % |",
+        f"{t['32'] / t['forward']:.1f} | <= 45 |",
+        f"| ... completeness gap on the phantom within 32 nodes ({within.nodes} used) | "
+        f"{within.relative_gap:.2%} | < 1 % |",
+        f"| ... until complete ({complete.nodes} nodes, gap {complete.relative_gap:.2%}), over one "
+        f"forward pass | {t['complete'] / t['forward']:.1f} | |",
     ]
 
 

@@ -213,6 +213,11 @@ def calibration_figure(report: LabelReport, *, theme: Theme = "dark") -> Figure:
     # A rare finding keeps to a corner, which is drawn larger.
     end = next(end for end in (0.1, 0.2, 0.4, 1) if max(*scores, *high) <= end)
     axes.set(xlim=(0, end), ylim=(0, end), xticks=end * TICKS, yticks=end * TICKS)
+    point = report.operating_point
+    if point is not None and point < end:
+        axes.axvline(point, color=palette.flagged, linewidth=1, linestyle=":")
+        beside = {"ha": "right", "va": "center", "rotation": 90, "size": 8}
+        _write(axes, point, 0.6 * end, _rule(report), palette.flagged, **beside)
     words = f"ECE {report.ece:.3f}\nBrier {report.brier:.3f}"
     inside = {"transform": axes.transAxes}
     _write(axes, 0.97, 0.05, words, palette.text, ha="right", size=9, **inside)

@@ -120,7 +120,7 @@ def pediatric_pneumonia() -> Recipe:
         activation="sigmoid",
         network="residual",
         preprocessing=Preprocessing(size=160, fit="stretch", channels=1, standardise=True),
-        config=TrainingConfig(epochs=20),
+        config=TrainingConfig(epochs=18),
         card={
             "data": "Chest X-ray images (pneumonia), Kermany et al., Cell 2018; Guangzhou Women "
             "and Children's Medical Center; CC BY 4.0. Published train folder for training and "

@@ -10,13 +10,10 @@ from cxr_core.errors import ArgumentError, UnknownName
 from cxr_core.preprocess import prepare
 
 
-def value(points):
-    """5x + y^2 + sin z."""
-    return 5 * points[:, 0] + points[:, 1] ** 2 + np.sin(points[:, 2])
-
-
-def gradient(points):
-    return np.stack([np.full(len(points), 5.0), 2 * points[:, 1], np.cos(points[:, 2])], axis=1)
+def function(points):
+    """5x + y^2 + sin z, and its gradient."""
+    x, y, z = points.T
+    return 5 * x + y**2 + np.sin(z), np.stack([np.full(len(x), 5.0), 2 * y, np.cos(z)], axis=1)
 
 
 @pytest.mark.parametrize("nodes", [1, 2, 8, 32, 256])
@@ -28,48 +25,56 @@ def test_weights_sum_to_one(nodes):
 
 def test_integrated_gradients_is_complete():
     film, baseline = np.array([1.0, 2.0, 3.0]), np.array([0.5, -1.0, 0.0])
-    told = integrate(value, gradient, film, baseline, nodes=8)
+    told = integrate(function, film, baseline, nodes=10)
     assert abs(told.gap) < 1e-9
-    assert told.nodes == 8
+    assert told.nodes == 10
     assert_allclose(told.values, [2.5, 3.0, np.sin(3.0)], atol=1e-9)
 
 
-def test_batches_are_aggregated_correctly():
-    film, baseline = np.array([1.0, 2.0, 3.0]), np.zeros(3)
+def steep(points):
+    """A step that few nodes cannot see."""
+    place = 40 * (points[:, 0] - 0.3)
+    return np.tanh(place), (40 / np.cosh(place) ** 2)[:, None]
+
+
+def test_nodes_are_added_in_batches_until_the_gap_is_below_one_percent():
     calls = []
 
     def counted(points):
         calls.append(len(points))
-        return gradient(points)
+        return steep(points)
 
-    one = integrate(value, counted, film, baseline, nodes=32, batch=32)
-    assert calls == [32]
-    many = integrate(value, counted, film, baseline, nodes=32, batch=5)
-    assert calls[1:] == [5] * 6 + [2]
-    assert_allclose(one.values, many.values, atol=1e-12)
-
-
-def test_nodes_double_until_the_gap_is_below_one_percent():
-    """A step that two nodes cannot see: more nodes are asked for, up to the most allowed."""
-
-    def steep(points):
-        return np.tanh(40 * (points[:, 0] - 0.3))
-
-    def steep_gradient(points):
-        return (40 / np.cosh(40 * (points - 0.3)) ** 2).reshape(len(points), 1)
-
-    told = integrate(steep, steep_gradient, np.ones(1), np.zeros(1), nodes=2, most=256)
-    assert 2 < told.nodes <= 256
+    told = integrate(counted, np.ones(1), np.zeros(1), nodes=6, added=4)
+    assert calls == [6, *[4] * (len(calls) - 1)] and len(calls) > 1
+    assert told.nodes == sum(calls) < 256
     assert told.relative_gap < 0.01
-    stopped = integrate(steep, steep_gradient, np.ones(1), np.zeros(1), nodes=2, most=4)
-    assert stopped.nodes == 4
-    assert stopped.relative_gap > 0.01
-    assert_allclose(stopped.values.sum() + stopped.gap, 2, atol=1e-3)
+    assert_allclose(told.values.sum() + told.gap, 2, atol=1e-3)
+
+
+def test_the_most_nodes_allowed_end_it_and_the_gap_is_told():
+    told = integrate(steep, np.ones(1), np.zeros(1), nodes=4, most=7, added=2)
+    assert told.nodes == 7
+    assert told.relative_gap > 0.01
+    assert_allclose(told.values.sum() + told.gap, 2, atol=1e-3)
+
+
+def test_nodes_go_where_the_function_bends():
+    """Around 0.3, not spread evenly."""
+    seen = []
+
+    def watched(points):
+        seen.extend(points[:, 0])
+        return steep(points)
+
+    integrate(watched, np.ones(1), np.zeros(1), nodes=10, added=3)
+    added = np.array(seen[10:])
+    assert len(added)
+    assert (np.abs(added - 0.3) < 0.2).mean() > 0.7
 
 
 def test_a_film_equal_to_its_baseline_explains_nothing():
     film = np.array([1.0, 2.0, 3.0])
-    told = integrate(value, gradient, film, film)
+    told = integrate(function, film, film)
     assert not told.values.any()
     assert told.relative_gap == 0
 

@@ -18,6 +18,7 @@ from cxr_core.cards import (
 )
 from cxr_core.classifier import (
     Classifier,
+    fold,
     load_classifier,
     publish,
     round_weights,
@@ -50,14 +51,33 @@ def test_a_card_that_contradicts_itself_is_refused(made_card):
 @pytest.mark.parametrize("name", list_networks())
 def test_saving_and_loading_gives_the_same_logits(name, made_card, tmp_path):
     card = replace(made_card, network=name)
-    before = classifier(card, name)
-    round_weights(before.network)
-    after = write_bundle(card, before.network, tmp_path / "bundle")
+    network = build_network(name, size=64, channels=1, outputs=1)
+    round_weights(network)
+    before = Classifier(card, network)
+    after = write_bundle(card, network, tmp_path / "bundle")
     rng = np.random.default_rng(1)
     pixels = rng.standard_normal((3, 64, 64, 1)).astype(np.float32)
     for one, other in zip(before.forward(pixels), after.forward(pixels), strict=True):
         assert_allclose(one, other, atol=1e-5)
     assert after.card == card
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list_networks())
+def test_merging_normalisations_changes_no_answer(name):
+    network = build_network(name, size=64, channels=1, outputs=2)
+    rng = np.random.default_rng(2)
+    # As after training: no normalisation is the identity it begins as.
+    network.set_weights(
+        [np.abs(value + 0.3 * rng.standard_normal(value.shape)) for value in network.get_weights()]
+    )
+    folded = fold(network)
+    assert folded.count_params() < network.count_params()
+    assert [layer.name for layer in folded.layers] == [layer.name for layer in network.layers]
+    pixels = rng.standard_normal((3, 64, 64, 1)).astype(np.float32)
+    expected = network.predict_on_batch(pixels)
+    assert_allclose(folded.predict_on_batch(pixels), expected, rtol=1e-3)
+    assert np.ptp(expected) > 0
 
 
 @pytest.mark.slow

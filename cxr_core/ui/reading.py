@@ -238,8 +238,8 @@ def _band_sentence(card: ModelCard, label: str) -> str:
     band = card.cannot_tell[card.position(label)]
     low, high = band if band is not None else (0.0, 1.0)
     return (
-        f"Between {low:.2f} and {high:.2f} films with and without {spoken(label)} score alike: "
-        "read it without the model."
+        f"Between {low:.2f} and {high:.2f} neither answer on {spoken(label)} was safe enough on "
+        "validation films: read it without the model."
     )
 
 

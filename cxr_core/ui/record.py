@@ -5,6 +5,7 @@ theme, and shared by all readers.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from html import escape
 from typing import Any
 
@@ -70,7 +71,8 @@ def choose(cards: Sequence[ModelCard]) -> tuple[ModelCard, Record, LabelReport]:
 
 def summary(card: ModelCard, record: Record, one: LabelReport) -> None:
     """Say in words how the model did, before any figure."""
-    sentences = "<br>".join(map(escape, summary_sentences(one)))
+    said = replace(one, label=words.spoken(one.label))
+    sentences = "<br>".join(map(escape, summary_sentences(said)))
     notes = " ".join((*record.report.notes, *one.notes))
     st.html(
         f'<section class="cxr-summary"><p class="cxr-note">{escape(card.name)}, version '
