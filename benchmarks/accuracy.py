@@ -15,7 +15,8 @@ from cxr_core.training import targets
 def _interval(item: Interval) -> str:
     if item.value is None:
         return "-"
-    return f"{item.value:.3f} ({item.low:.3f}-{item.high:.3f})"
+    between = "" if item.low is None else f" ({item.low:.3f}-{item.high:.3f})"
+    return f"{item.value:.3f}{between}"
 
 
 def measure(data: Path) -> str:

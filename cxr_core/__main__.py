@@ -105,7 +105,8 @@ class _Progress:
 
 
 def _print_json(value: Any) -> None:
-    print(json.dumps(value, ensure_ascii=False, allow_nan=False), flush=True)
+    # ASCII, so that no file name can break the stream.
+    print(json.dumps(value, allow_nan=False), flush=True)
 
 
 def _list(options: argparse.Namespace) -> None:
@@ -137,6 +138,8 @@ def _headline(label: Any) -> str:
     }
     return ", ".join(
         f"{name} {item.value:.3f} ({item.low:.3f}-{item.high:.3f})"
+        if item.low is not None
+        else f"{name} {item.value:.3f}"
         for name, item in named.items()
         if item.value is not None
     )
@@ -148,6 +151,8 @@ def _predict(options: argparse.Namespace) -> None:
 
     card = load_card(options.model)
     files = find_films(options.films)
+    if options.csv:
+        _touch(options.csv)  # a place that cannot be written is told before the wait
     table: list[dict[str, Any]] = []
     progress = _Progress()
     from cxr_core.classifier import load_classifier
@@ -166,8 +171,19 @@ def _predict(options: argparse.Namespace) -> None:
         _write_table(options.csv, table, card.labels)
 
 
+def _touch(path: Path) -> None:
+    try:
+        path.open("a").close()
+    except OSError as error:
+        raise ArgumentError(
+            f"'{path}' cannot be written ({error.strerror}); name a file in a folder that exists."
+        ) from error
+
+
 def _sentence(row: dict[str, Any]) -> str:
     """Say in one line what became of one film."""
+    from cxr_core.ui.reading import told_apart
+
     if not row["ok"]:
         return f"{row['file']}: not read. {row['error']}"
     if not row["predictions"]:
@@ -175,18 +191,19 @@ def _sentence(row: dict[str, Any]) -> str:
         return f"{row['file']}: refused. {' '.join(reasons)}"
     answers = []
     for item in row["predictions"]:
-        point = item["operating_point"]
-        limit = f", operating point {point:.2f}" if point is not None else ""
+        value, point = told_apart(item["probability"], item["operating_point"])
+        limit = f", operating point {point}" if point else ""
         word = "flag" if item["flag"] else "no flag"
         unsure = ", cannot tell" if item["cannot_tell"] else ""
-        answers.append(f"{item['label']} {item['probability']:.2f} ({word}{limit}{unsure})")
-    return f"{row['file']}: {'; '.join(answers)}"
+        answers.append(f"{item['label']} {value} ({word}{limit}{unsure})")
+    cautions = [c["reason"] for c in row["gate"]["checks"] if c["verdict"] != "ok"]
+    return " ".join([f"{row['file']}: {'; '.join(answers)}.", *cautions])
 
 
 def _write_table(path: Path, rows: list[dict[str, Any]], labels: tuple[str, ...]) -> None:
     fixed = ["file", "ok", "gate", "error"]
     each = ["probability", "operating_point", "flag", "cannot_tell"]
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.writer(file)
         writer.writerow([*fixed, *(f"{name}_{label}" for label in labels for name in each)])
         for row in rows:
@@ -211,9 +228,12 @@ def _explain(options: argparse.Namespace) -> None:
     else:
         gap = told["relative_gap"]
         check = f", completeness gap {gap:.2%}" if gap is not None else ""
+        place = "nothing on the film speaks for it"
+        if told["peak"]:
+            place = f"strongest at x {told['peak'][0]}, y {told['peak'][1]}"
         print(
-            f"{options.label} {told['probability']:.2f}, {options.method}: strongest at "
-            f"x {told['peak'][0]:.0f}, y {told['peak'][1]:.0f}{check}. Wrote {told['output']}"
+            f"{options.label} {told['probability']:.2f}, {options.method}: {place}{check}. "
+            f"Wrote {told['output']}"
         )
 
 

@@ -321,11 +321,12 @@ def write_bundle(card: ModelCard, network: Any, folder: Path) -> Classifier:
     folder.mkdir(parents=True)
     card_text = json.dumps(card.to_json(), indent=2, ensure_ascii=False)
     (folder / "card.json").write_text(card_text + "\n", "utf-8")
-    # Without the optimiser, whose moments and averages weigh three times what the network does.
-    network.save(folder / "model.keras", include_optimizer=False)
-    _deflate(folder / "model.keras")
     import keras
 
+    # The same layers without the optimiser, whose moments weigh three times what they do.
+    bare = keras.Model(network.inputs, network.outputs, name=network.name)
+    bare.save(folder / "model.keras")
+    _deflate(folder / "model.keras")
     loaded = Classifier(card, keras.models.load_model(folder / "model.keras", compile=False))
     shape = (4, *network.input_shape[1:])
     probe = np.random.default_rng(0).standard_normal(shape).astype(np.float32)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from cxr_core.errors import ArgumentError, DataError, ImageError, UnknownName
 from cxr_core.images import load_radiograph
-from cxr_core.preprocess import Preprocessing, to_square
+from cxr_core.preprocess import PIXELS, Preprocessing, to_square
 
 Progress = Callable[[str, int, int], None]
 """Told what is being done, how much of it is done, and how much there is."""
@@ -114,6 +114,13 @@ def class_folders(root: Path, progress: Progress | None = None) -> DatasetIndex:
         DataError: When there are no class folders, or none holds a film.
     """
     splits = [path for path in _folders(root) if path.name.lower() in SPLITS]
+    others = [path.name for path in _folders(root) if path not in splits]
+    if splits and others:
+        raise DataError(
+            f"Beside {', '.join(path.name for path in splits)}, '{root}' has the folders "
+            f"{', '.join(others)}, of which nobody can say what they are for. Name splits train, "
+            "val or test, and move other folders away."
+        )
     places: list[tuple[str | None, Path]] = [(SPLITS[p.name.lower()], p) for p in splits]
     places = places or [(None, root)]
     found = [
@@ -130,7 +137,13 @@ def class_folders(root: Path, progress: Progress | None = None) -> DatasetIndex:
         )
     digests = _digests([path for _, _, path in found], progress)
     films = [
-        Film(path.relative_to(root).as_posix(), _findings(name, path), _patient(path), split, key)
+        Film(
+            path.relative_to(root).as_posix(),
+            _findings(name, path),
+            _patient(path, root),
+            split,
+            key,
+        )
         for (split, name, path), key in zip(found, digests, strict=True)
     ]
     films.sort(key=lambda film: film.file)
@@ -140,7 +153,8 @@ def class_folders(root: Path, progress: Progress | None = None) -> DatasetIndex:
 
 
 def _folders(place: Path) -> list[Path]:
-    return sorted(p for p in place.iterdir() if p.is_dir() and not p.name.startswith("."))
+    """List folders but hidden ones and __MACOSX, which archives leave behind."""
+    return sorted(p for p in place.iterdir() if p.is_dir() and p.name[0] not in "._")
 
 
 def _is_film(path: Path) -> bool:
@@ -151,7 +165,7 @@ _PNEUMONIA = re.compile(r"(person\d+)_(bacteria|virus)_\d+")
 _NORMAL = re.compile(r"((?:NORMAL2-)?IM-\d+)(?:-\d+)+")
 
 
-def _patient(path: Path) -> str:
+def _patient(path: Path, root: Path) -> str:
     """Name the patient from a Kermany file name; any other film is a patient of its own.
 
     The key is (person, bacteria or virus): the two kinds are numbered apart, so that
@@ -161,7 +175,7 @@ def _patient(path: Path) -> str:
         return f"{match[1]}_{match[2]}"
     if match := _NORMAL.match(path.stem):
         return match[1]
-    return path.stem
+    return path.relative_to(root).as_posix()
 
 
 def _findings(folder: str, path: Path) -> tuple[str, ...]:
@@ -309,7 +323,8 @@ def pixel_cache(
         DataError: When films cannot be read; names the first few and why.
     """
     shape = (len(films), preprocessing.size, preprocessing.size)
-    content = "\n".join([*(film.digest for film in films), preprocessing.fit, str(shape)])
+    rules = [f"pixels {PIXELS}", preprocessing.fit, str(shape)]
+    content = "\n".join([*(film.digest for film in films), *rules])
     path = cache_root() / f"{hashlib.sha256(content.encode()).hexdigest()[:32]}.npy"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -257,12 +257,13 @@ def brier(y_true: ArrayLike, y_score: ArrayLike) -> float:
 
 
 def similar_scores(
-    y_true: ArrayLike, y_score: ArrayLike, score: float, k: int = 100
+    y_true: ArrayLike, y_score: ArrayLike, score: float, k: int = 100, within: float = 0.05
 ) -> CalibrationBin:
     """Return how many of the k films scoring nearest to `score` are positive.
 
     Films as near as the k-th all count, so that the order of films does not matter: `n` of
-    the answer may exceed k, and stays below it when there are fewer films.
+    the answer may exceed k. It stays below it where fewer films score `within` so much of
+    it, for films that lie farther off say nothing of this one.
     """
     truth, scores = checked(y_true, y_score)
     _require_share("score", score)
@@ -270,7 +271,9 @@ def similar_scores(
         raise ArgumentError(f"k must be at least 1, but {k} came.")
     distance = np.abs(scores - score)
     rank = min(k, distance.size) - 1
-    near = distance <= np.partition(distance, rank)[rank]
+    near = distance <= min(float(np.partition(distance, rank)[rank]), within)
+    if not near.any():
+        return CalibrationBin(score, NO_INTERVAL, 0)
     return _bin(truth[near], scores[near])
 
 

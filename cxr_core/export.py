@@ -29,7 +29,8 @@ def export_explanation(
         output: Where the PNG goes, in the film's own size.
 
     Returns:
-        What `explain --json` prints; "peak" is (x, y) in pixels of the original film.
+        What `explain --json` prints; "peak" is (x, y) in pixels of the original film, or
+        None when nothing on it speaks for the label.
 
     Raises:
         ImageError: When the film cannot be read.
@@ -48,6 +49,7 @@ def export_explanation(
             f"'{output}' cannot be written ({error.strerror}); name a file in a folder that exists."
         ) from error
     y, x = np.unravel_index(int(values.argmax()), values.shape)
+    pointed = bool(values.max() > 0)
     return {
         "file": str(film),
         "model": classifier.card.name,
@@ -56,6 +58,6 @@ def export_explanation(
         "probability": prediction.label(label).probability,
         "completeness_gap": told.completeness_gap,
         "relative_gap": told.relative_gap,
-        "peak": [int(x), int(y)],
+        "peak": [int(x), int(y)] if pointed else None,
         "output": str(output),
     }

@@ -21,9 +21,14 @@ _SEVERITY: tuple[Verdict, ...] = ("ok", "caution", "refuse")
 TINTED, COLOURED = 0.02, 0.08
 # Spread of pixels in [0, 1] below which a film shows next to nothing.
 FAINT = 0.04
-LATERAL_VIEWS = frozenset({"LL", "RL", "LLD", "RLD", "LATERAL", "LAT"})
+LATERAL_VIEWS = frozenset({"LL", "RL", "LLD", "RLD"})
 RADIOGRAPHY = frozenset({"CR", "DX", "RG", "XR", "DR"})
-CHEST_WORDS = ("CHEST", "THORA", "RIB", "LUNG")
+CHEST_WORDS = ("CHEST", "THORA", "TORA", "RIB", "LUNG", "PULM", "CXR")
+OTHER_PARTS = (
+    *("SKULL", "HEAD", "BRAIN", "NECK", "SPINE", "ABDOMEN", "PELVIS", "HIP", "BREAST", "HEART"),
+    *("HAND", "WRIST", "FINGER", "ARM", "ELBOW", "HUMERUS", "SHOULDER", "CLAVICLE", "RADIUS"),
+    *("LEG", "KNEE", "FEMUR", "TIBIA", "FIBULA", "ANKLE", "FOOT", "TOE", "JAW", "EXTREMITY"),
+)
 
 
 @dataclass(frozen=True)
@@ -110,7 +115,8 @@ def _view(radiograph: Radiograph, card: ModelCard) -> GateCheck:
     if view is None or not card.views or view in card.views:
         told = f"The file says {view}." if view else "The file does not say which view it is."
         return GateCheck("view", view, limit, "ok", told)
-    verdict: Verdict = "refuse" if view in LATERAL_VIEWS else "caution"
+    lateral = view in LATERAL_VIEWS or "LAT" in view
+    verdict: Verdict = "refuse" if lateral else "caution"
     reason = f"The file says the view is {view}; this model knows {limit}."
     return GateCheck("view", view, limit, verdict, reason, "Use the frontal film of this study.")
 
@@ -120,9 +126,11 @@ def _body_part(radiograph: Radiograph, card: ModelCard) -> GateCheck:
     if part is None or any(word in part.upper() for word in CHEST_WORDS):
         told = f"The file says {part}." if part else "The file names no body part."
         return GateCheck("body part", part, limit, "ok", told)
+    other = any(word in part.upper() for word in OTHER_PARTS)
+    verdict: Verdict = "refuse" if other else "caution"
     reason = f"The file says the body part is {part}, not the chest."
     mend = "Use a chest film, or correct the file's header if it is wrong."
-    return GateCheck("body part", part, limit, "refuse", reason, mend)
+    return GateCheck("body part", part, limit, verdict, reason, mend)
 
 
 def _modality(radiograph: Radiograph, card: ModelCard) -> GateCheck:

@@ -16,6 +16,9 @@ from PIL import Image
 from cxr_core.errors import ArgumentError
 from cxr_core.images import Radiograph
 
+# Raised whenever reading or squaring gives other pixels, so that no older cache is trusted;
+# a test holds the pixels of this number.
+PIXELS = 2
 # Below this spread (of pixels in [0, 1]) a film is treated as having this spread:
 # dividing by less would only amplify noise.
 MIN_SPREAD = 1e-3

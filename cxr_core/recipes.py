@@ -60,6 +60,8 @@ class Recipe:
         sensitivity: The operating point is the highest threshold that reaches this
             sensitivity on validation films, plain and perturbed together.
         card: Words for the model card: data, intended_use, not_for, limits, age_range, views.
+        data_digest: Of the films that these words are about (see `cards.ModelCard`); a model
+            trained on others says so.
     """
 
     name: str
@@ -73,6 +75,7 @@ class Recipe:
     config: TrainingConfig
     sensitivity: float = 0.95
     card: Mapping[str, Any]
+    data_digest: str = ""
 
 
 _RECIPES: dict[str, Recipe] = {}
@@ -143,4 +146,5 @@ def pediatric_pneumonia() -> Recipe:
             "age_range": (1.0, 5.0),
             "views": ("AP", "PA"),
         },
+        data_digest="ad58f2fc6fc4fc998b1858ec7b34fed6287c6dfdc94fcdf8b3a39573038f650b",
     )

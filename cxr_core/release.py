@@ -222,11 +222,15 @@ def make_model(
 
     Nothing is visible under models/ until all of it is written.
     """
-    test = parts["test"]
-    exact = predict_logits(network, test.squares, recipe.preprocessing)
+    test, unrounded = parts["test"], network.get_weights()
     round_weights(network)
     decision = decide(network, parts["validation"], recipe, seed)
     card = _card(recipe, network, parts, run.history(), decision, name, seed)
+    # From here on test films are looked at, and nothing is chosen any more.
+    rounded = network.get_weights()
+    network.set_weights(unrounded)
+    exact = predict_logits(network, test.squares, recipe.preprocessing)
+    network.set_weights(rounded)
     card.training["test_auroc_float32_weights"] = mean_auroc(test.targets, exact, recipe.activation)
     aside = models_root() / f".{name}.new"
     shutil.rmtree(aside, ignore_errors=True)
@@ -259,6 +263,10 @@ def _card(
     """Write down what was trained, on what, and what validation decided."""
     weights = hashlib.sha256(b"".join(value.tobytes() for value in network.get_weights()))
     seen = sorted(film.digest for part in ("train", "validation") for film in parts[part].films)
+    digest = hashlib.sha256("\n".join(seen).encode()).hexdigest()
+    words = dict(recipe.card)
+    if digest != recipe.data_digest:
+        words["data"] = f"Films of the user's own folder, not those of the recipe ({words['data']})"
     today = datetime.now(UTC).date().isoformat()
     rule = (
         f"The highest threshold with sensitivity of at least {recipe.sensitivity:g} on validation "
@@ -291,8 +299,8 @@ def _card(
             "keras": keras.__version__,
             "backend": keras.backend.backend(),
         },
-        data_digest=hashlib.sha256("\n".join(seen).encode()).hexdigest(),
+        data_digest=digest,
         version=f"{today}-{weights.hexdigest()[:8]}",
         created=today,
-        **recipe.card,
+        **words,
     )

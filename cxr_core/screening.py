@@ -1,5 +1,6 @@
 """Many films, one after the other: each gets an answer, or the reason why not."""
 
+import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -71,14 +72,25 @@ def find_films(arguments: Sequence[str]) -> list[str]:
     for argument in arguments:
         path = Path(argument)
         if path.is_dir():
-            inside = sorted(item.relative_to(path) for item in path.rglob("*") if item.is_file())
+            inside = sorted(item.relative_to(path) for item in path.rglob("*") if _is_file(item))
             visible = [item for item in inside if not any(p.startswith(".") for p in item.parts)]
-            found += [str(path / item) for item in visible]
+            if not visible:
+                raise ArgumentError(f"The folder '{argument}' holds no files; check the path.")
+            # Joined as text: a Path would drop the "./" that the caller wrote.
+            found += [os.path.join(argument, item) for item in visible]
         elif path.is_file():
             found.append(argument)
         else:
             raise ArgumentError(f"There is no file or folder '{argument}'; check the path.")
     return found
+
+
+def _is_file(path: Path) -> bool:
+    """Say whether this is a regular file; what may not be looked at is left out of a walk."""
+    try:
+        return path.is_file()
+    except PermissionError:
+        return False
 
 
 @dataclass(frozen=True)

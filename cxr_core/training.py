@@ -6,6 +6,8 @@ the trained network is told in `release`.
 """
 
 import csv
+import hashlib
+import json
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -77,6 +79,12 @@ def prepare_parts(
         for split in ("train", "validation", "test")
     }
     if not by_split["train"]:
+        if any(by_split.values()):
+            there = " and ".join(split for split, films in by_split.items() if films)
+            raise DataError(
+                f"'{dataset.root}' has films for {there} but none to train on. Name the folder of "
+                "the training films 'train'."
+            )
         by_split = split_by_patient(
             dataset.films, {"train": 0.7, "validation": 0.15, "test": 0.15}, seed
         )
@@ -144,7 +152,11 @@ def perturbed(part: Part, recipe: Recipe, seed: int) -> NDArray[np.uint8]:
     """Return each film as other units might have taken it: uint8 (copies x N, S, S)."""
     rng = np.random.default_rng((seed, 1))
     films = part.squares.astype(np.float32) / np.float32(255)
-    copies = [augment(films, ACQUISITION, rng) for _ in range(recipe.config.perturbed_copies)]
+    copies = [
+        augment(films[k : k + recipe.config.batch], ACQUISITION, rng)  # each with its own blur
+        for _ in range(recipe.config.perturbed_copies)
+        for k in range(0, len(films), recipe.config.batch)
+    ]
     return np.rint(np.concatenate(copies) * 255).astype(np.uint8)
 
 
@@ -207,7 +219,27 @@ class Run:
         self.state = folder / "state.keras"
         self.best = folder / "best.weights.h5"
         self.table = folder / "history.csv"
+        self.conditions = folder / "run.json"
         self.folder = folder
+
+    def claim(self, conditions: dict[str, Any]) -> None:
+        """Note what this training depends on; a resumed one must agree.
+
+        Raises:
+            TrainingError: When the folder holds a training of other films, seed or recipe:
+                going on would validate on films it was trained on.
+        """
+        if not self.state.exists():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.conditions.write_text(json.dumps(conditions, indent=2) + "\n", "utf-8")
+            return
+        known = json.loads(self.conditions.read_text("utf-8"))
+        odd = [name for name in conditions if conditions[name] != known.get(name)]
+        if odd:
+            raise TrainingError(
+                f"The training in '{self.folder}' began with other {' and '.join(odd)}. Give the "
+                "same again, or delete that folder to start anew."
+            )
 
     def history(self) -> list[dict[str, float]]:
         """Read the epochs done so far."""
@@ -288,6 +320,7 @@ def fit(
         raise TrainingError(
             f"{len(train.films)} training films do not fill one batch of {recipe.config.batch}."
         )
+    run.claim(_conditions(recipe, parts, seed))
     network, rows = _start(recipe, run, steps, seed, resume, weights)
     held = parts["validation"]
     hard = perturbed(held, recipe, seed)
@@ -313,6 +346,20 @@ def fit(
             )
     network.load_weights(run.best)
     return network
+
+
+def _conditions(recipe: Recipe, parts: dict[str, Part], seed: int) -> dict[str, Any]:
+    """Say what a training depends on, in plain JSON values."""
+    return {
+        "seed": seed,
+        "recipe": repr(recipe),
+        **{
+            f"{name} films": hashlib.sha256(
+                "".join(film.digest for film in parts[name].films).encode()
+            ).hexdigest()
+            for name in ("train", "validation")
+        },
+    }
 
 
 def _start(

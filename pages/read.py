@@ -31,13 +31,13 @@ def opinion(state: session.Session, cards: list[ModelCard]) -> None:
     with right:
         card = widgets.choose_model(cards)
         basis, listed = widgets.place(state, card), st.container()
-        widgets.failures(state)
         widgets.intake(state, large=False)
     with left:
         stage = widgets.place(state, card)
     with stage:
         viewer.preview(state, card)
     with above:
+        widgets.failures(state)
         top = widgets.place(state, card)
     with top:
         films = widgets.read_all(state, card)

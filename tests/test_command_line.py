@@ -110,6 +110,18 @@ def test_predict_in_words_and_as_a_table(run, films, tmp_path):
 
 
 @pytest.mark.slow
+def test_files_are_named_as_the_caller_named_them(run, films, monkeypatch, tmp_path):
+    monkeypatch.chdir(films)
+    rows = run("predict", "--model", "tiny", "./b", ".", "--json")[1].splitlines()
+    named = [json.loads(row)["file"] for row in rows]
+    assert named[0] == "./b/good-without-extension"
+    assert named[1:] == ["./a.png", "./b/good-without-extension", "./c.png"]
+    (tmp_path / "empty").mkdir()
+    assert run("predict", "--model", "tiny", tmp_path / "empty")[0] == 2
+    assert run("predict", "--model", "tiny", ".", "--csv", tmp_path / "no" / "x.csv")[0] == 2
+
+
+@pytest.mark.slow
 def test_unusable_arguments_end_with_two_and_one_sentence(run, films):
     for arguments, told in (
         (("predict", "--model", "tinny", films), "Did you mean 'tiny'"),

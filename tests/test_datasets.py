@@ -61,7 +61,7 @@ def test_a_folder_without_splits_has_none(phantom_folder):
         ("IM-0115-0001.jpeg", "IM-0115"),
         ("IM-0115-0001-0002.jpeg", "IM-0115"),
         ("NORMAL2-IM-0115-0001.jpeg", "NORMAL2-IM-0115"),
-        ("scan.png", "scan"),
+        ("scan.png", "PNEUMONIA/scan.png"),
     ],
 )
 def test_patient_keys_do_not_merge_two_numberings(tmp_path, name, patient):
@@ -75,6 +75,23 @@ def test_hidden_files_and_other_files_are_not_films(tmp_path):
     for name in ("film.png", ".hidden.png", "notes.txt", "Thumbs.db"):
         (tmp_path / "A" / name).write_bytes(name.encode())
     assert [film.file for film in index(tmp_path).films] == ["A/film.png"]
+
+
+def test_a_folder_beside_the_splits_is_not_dropped_in_silence(phantom_folder, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(phantom_folder, copy)
+    (copy / "__MACOSX").mkdir()  # archives leave it behind
+    assert len(index(copy).films) == len(index(phantom_folder).films)
+    (copy / "train").rename(copy / "training")
+    with pytest.raises(DataError, match="has the folders training"):
+        index(copy)
+
+
+def test_films_of_one_name_in_two_folders_are_two_patients(tmp_path):
+    for folder in ("A", "B"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "0001.png").write_bytes(folder.encode())
+    assert len({film.patient for film in index(tmp_path).films}) == 2
 
 
 def test_an_empty_folder_says_what_was_expected(tmp_path):

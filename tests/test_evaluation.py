@@ -16,6 +16,7 @@ from sklearn import metrics
 from cxr_core import ranking
 from cxr_core.errors import ArgumentError, DataError, UnknownName
 from cxr_core.evaluation import (
+    CalibrationBin,
     EvaluationReport,
     at_prevalence,
     brier,
@@ -419,15 +420,21 @@ def test_brier_agrees_with_scikit_learn():
 
 def test_similar_scores_takes_the_nearest_films():
     truth, scores = [0, 0, 1, 0, 1, 1], [0.0, 0.1, 0.2, 0.3, 0.4, 0.9]
-    found = similar_scores(truth, scores, 0.2, k=3)
+    found = similar_scores(truth, scores, 0.2, k=3, within=0.5)
     assert found.n == 3
     assert found.observed == wilson(1, 3)
     assert found.mean_score == pytest.approx(0.2)
 
 
+def test_films_that_score_far_off_say_nothing():
+    truth, scores = [1, 1, 0, 0], [0.9, 0.88, 0.5, 0.1]
+    assert similar_scores(truth, scores, 0.9).n == 2
+    assert similar_scores(truth, scores, 0.7) == CalibrationBin(0.7, NOTHING, 0)
+
+
 def test_similar_scores_counts_all_that_are_equally_near_and_never_more_than_there_are():
     assert similar_scores([0, 1, 1, 0], [0.5, 0.5, 0.5, 0.9], 0.5, k=2).n == 3
-    assert similar_scores([0, 1, 1, 0], [0.5, 0.5, 0.5, 0.9], 0.5).n == 4
+    assert similar_scores([0, 1, 1, 0], [0.5, 0.5, 0.5, 0.54], 0.5).n == 4
 
 
 @pytest.mark.parametrize(("score", "k"), [(1.2, 5), (float("nan"), 5), (0.5, 0)])

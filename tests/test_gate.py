@@ -53,6 +53,9 @@ def test_a_model_without_age_range_takes_any_age(film, made_card):
     [
         ({"view": "AP"}, "view", "ok"),
         ({"view": "LL"}, "view", "refuse"),
+        ({"view": "LEFT LATERAL"}, "view", "refuse"),
+        ({"body_part": "TORAX"}, "body part", "ok"),
+        ({"body_part": "UNKNOWN"}, "body part", "caution"),
         ({"view": "OBLIQUE"}, "view", "caution"),
         ({"body_part": "RIBCAGE"}, "body part", "ok"),
         ({"body_part": "TIBIA"}, "body part", "refuse"),

@@ -6,7 +6,16 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from cxr_core.errors import ArgumentError
 from cxr_core.images import Facts, Radiograph
-from cxr_core.preprocess import Preprocessing, finish, normalise, place, prepare, restore, to_square
+from cxr_core.preprocess import (
+    PIXELS,
+    Preprocessing,
+    finish,
+    normalise,
+    place,
+    prepare,
+    restore,
+    to_square,
+)
 
 SHAPES = [(300, 200), (200, 300), (64, 64), (1000, 137), (40, 90)]
 FITS = ("stretch", "letterbox")
@@ -123,3 +132,13 @@ def test_preprocessing_survives_json():
 def test_what_no_network_reads_is_refused(wrong):
     with pytest.raises(ArgumentError, match="must be"):
         Preprocessing(**wrong)
+
+
+def test_the_pixels_of_this_version_are_these():
+    """When this fails on purpose, raise preprocess.PIXELS: caches hold the older pixels."""
+    rows, columns = np.mgrid[0:700, 0:600].astype(np.float32)
+    wave = 0.5 + 0.25 * np.sin(rows / 37) + 0.25 * np.cos(columns / 23)
+    large = to_square(film(wave), Preprocessing(size=64))[0]
+    small = to_square(film(wave[:90, :80]), Preprocessing(size=64, fit="letterbox"))[0]
+    told = [int(square.astype(np.int64).sum()) for square in (large, small)]
+    assert (PIXELS, *told) == (2, 530620, 613177)

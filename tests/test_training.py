@@ -66,6 +66,13 @@ def test_a_leaking_folder_is_refused(phantom_folder, tiny_recipe):
         prepare_parts(replace(dataset, films=(*dataset.films, leak)), tiny_recipe, 0)
 
 
+def test_test_films_never_become_training_films(phantom_folder, tiny_recipe):
+    dataset = index(phantom_folder)
+    only = replace(dataset, films=tuple(film for film in dataset.films if film.split == "test"))
+    with pytest.raises(DataError, match="films for test but none to train on"):
+        prepare_parts(only, tiny_recipe, 0)
+
+
 def test_a_part_with_one_class_is_refused(phantom_folder, tiny_recipe):
     dataset = index(phantom_folder)
     normal = tuple(film for film in dataset.films if not film.findings)
@@ -128,6 +135,8 @@ def test_a_training_learns_keeps_its_best_and_resumes_with_the_same_history(
     assert len(broken.history()) == 2
     with pytest.raises(TrainingError, match="Add --resume"):
         fit(four, parts, broken, seed=1)
+    with pytest.raises(TrainingError, match="began with other seed"):
+        fit(four, parts, broken, seed=2, resume=True)
     again = fit(four, parts, broken, seed=1, resume=True)
     rows, expected = broken.history(), whole.history()
     assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
@@ -238,6 +247,7 @@ def test_cards_tell_what_was_trained(tiny_models):
     assert set(card.training["validation"]) == {"plain", "perturbed"}
     assert "0.95" in card.operating_rule
     assert len(card.data_digest) == 64
+    assert card.data.startswith("Films of the user's own folder")
 
 
 @pytest.mark.parametrize("name", list_recipes())

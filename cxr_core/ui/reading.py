@@ -98,22 +98,27 @@ def spoken(label: str) -> str:
 
 
 def score(answer: LabelPrediction) -> str:
-    """Write a probability with two digits, or as many as tell it from its operating point.
+    """Write a probability, as `told_apart` does."""
+    return told_apart(answer.probability, answer.operating_point)[0]
 
-    Neither certainty is ever written: 0.998 reads ">0.99".
+
+def told_apart(value: float, point: float | None) -> tuple[str, str | None]:
+    """Write a probability and its operating point with digits that tell which is larger.
+
+    Two digits, unless two would read alike; both get the same number. Neither certainty is
+    ever written: 0.998 reads ">0.99".
     """
-    value, point = answer.probability, answer.operating_point
-    if point is not None and value != point:
-        for digits in range(2, 6):
-            if f"{value:.{digits}f}" != f"{point:.{digits}f}":
-                break
-    else:
-        digits = 2
+    digits = 2
+    while point is not None and value != point and digits < 6:
+        if f"{value:.{digits}f}" != f"{point:.{digits}f}":
+            break
+        digits += 1
+    limit = None if point is None else f"{point:.{digits}f}"
     if digits == 2 and value > 0.995:
-        return ">0.99"
+        return ">0.99", limit
     if digits == 2 and value < 0.005:
-        return "<0.01"
-    return f"{value:.{digits}f}"
+        return "<0.01", limit
+    return f"{value:.{digits}f}", limit
 
 
 def age_group(ages: tuple[float, float]) -> str:
@@ -231,7 +236,7 @@ def _headline(
 def _point(answer: LabelPrediction) -> str:
     if answer.operating_point is None:
         return "no operating point"
-    return f"operating point {answer.operating_point:.2f}"
+    return f"operating point {told_apart(answer.probability, answer.operating_point)[1]}"
 
 
 def _band_sentence(card: ModelCard, label: str) -> str:

@@ -40,6 +40,7 @@ from cxr_core.preprocess import ModelInput, prepare, restore
 SAMPLE_NAME = "Sample film (computer-made)"
 # A film of 4 MP holds 16 MB here; more films than this are work for the command line.
 MAX_FILMS = 40
+MAX_PIXELS_HELD = 200_000_000  # of all films of one reader: 0.8 GB
 # Longest side shown: enough for a screen of 4K, and quick to send.
 SHOWN_SIDE = 1280
 
@@ -71,6 +72,7 @@ class Film:
         name: As uploaded; shown to its own reader only.
         radiograph: The film.
         shown: float32 (h, w) in [0, 1], small enough for a screen.
+        serial: Which film of its session this is, counting those removed.
         stated_age: Years, as the reader says; None while unstated.
         readings: By model name and version.
     """
@@ -78,6 +80,7 @@ class Film:
     name: str
     radiograph: Radiograph
     shown: NDArray[np.float32]
+    serial: int = 0
     stated_age: float | None = None
     readings: dict[tuple[str, str], Reading] = field(default_factory=dict)
 
@@ -107,6 +110,7 @@ class Session:
         failures: Why a file of the last batch could not be read, one sentence each.
         chosen: Digest of the film on screen; None for the most suspicious.
         overlay: The method whose map was shown last.
+        seen: Counts the films that were ever put on screen.
         batch: Counts what was dropped. The uploader's key, so that each batch of files finds
             an empty one: what was read is not kept as bytes, header and all.
     """
@@ -116,6 +120,7 @@ class Session:
     chosen: str | None = None
     overlay: str = "grad-cam"
     batch: int = 0
+    seen: int = 0
 
     @property
     def upload_key(self) -> str:
@@ -158,7 +163,15 @@ class Session:
                     f"{name} was left out: the page holds {MAX_FILMS} films. Remove some, or read "
                     "many at once with `python -m cxr_core predict`."
                 )
-            self.films[radiograph.digest] = Film(name, radiograph, _shrink(radiograph.pixels))
+            held = sum(film.radiograph.pixels.size for film in self.films.values())
+            if held + radiograph.pixels.size > MAX_PIXELS_HELD:
+                raise ArgumentError(
+                    f"{name} was left out: the films on the page fill its memory. Remove some, or "
+                    "read many at once with `python -m cxr_core predict`."
+                )
+            self.seen += 1
+            shown = _shrink(radiograph.pixels)
+            self.films[radiograph.digest] = Film(name, radiograph, shown, self.seen)
         self.chosen = radiograph.digest
 
     def remove(self) -> None:

@@ -260,7 +260,7 @@ def _bar(card: ModelCard, one: LabelPrediction, similar: str) -> str:
         spoken += f", cannot tell from {band[0]:.2f} to {band[1]:.2f}"
     if point is not None:
         marks += f'<i class="tick" style="left:{100 * point:.2f}%"></i>'
-        scale = f"operating point {point:.2f}"
+        scale = f"operating point {words.told_apart(one.probability, point)[1]}"
         spoken += f", {scale}"
         # The words stay inside the bar where the point lies near an end.
         place = f"left:{100 * min(max(point, 0.14), 0.86):.2f}%"
@@ -291,7 +291,7 @@ def facts(film: Film) -> None:
     text = words.facts_in_words(film.radiograph, film.age_years)
     left.html(f'<p class="cxr-note"><strong>{escape(film.name)}</strong><br>{escape(text)}</p>')
     if silent:
-        key = f"age-{film.radiograph.digest}"
+        key = f"age-{film.serial}"  # a film that comes back is asked about anew
         right.number_input(
             "Age, years",
             min_value=0.0,
