@@ -324,7 +324,7 @@ def write_bundle(card: ModelCard, network: Any, folder: Path) -> Classifier:
     import keras
 
     # The same layers without the optimiser, whose moments weigh three times what they do.
-    bare = keras.Model(network.inputs, network.outputs, name=network.name)
+    bare = keras.Model(network.input, network.output, name=network.name)
     bare.save(folder / "model.keras")
     _deflate(folder / "model.keras")
     loaded = Classifier(card, keras.models.load_model(folder / "model.keras", compile=False))
