@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from statistics import median
@@ -23,6 +24,7 @@ MODEL = "pediatric-pneumonia"
 ROUNDS = 21
 
 
+@cache
 def jpeg() -> bytes:
     """Make a grey JPEG of a phantom, 1,800 pixels wide, as large as the real films."""
     film = thorax(1600, 1800, seed=7, opacities=(Opacity(0.3, 0.6, 0.09, 0.75),))
@@ -58,14 +60,13 @@ def measure(data: Path) -> str:
 
 def _answer(classifier: Classifier) -> list[str]:
     """One film, from bytes to Grad-CAM."""
-    import tensorflow as tf
     from tf_keras_vis.gradcam import Gradcam
     from tf_keras_vis.utils.scores import CategoricalScore
 
     film = jpeg()
     label = classifier.card.labels[0]
     pixels = prepare(read_radiograph(film), classifier.card.preprocessing).pixels[None]
-    bare = tf.function(classifier.network, input_signature=[tf.TensorSpec(pixels.shape)])
+    bare = _bare(classifier, pixels)
     theirs = Gradcam(classifier.network, clone=False)
 
     def ours() -> None:
@@ -109,6 +110,13 @@ def _answer(classifier: Classifier) -> list[str]:
     ]
 
 
+def _bare(classifier: Classifier, pixels: np.ndarray) -> Callable[[np.ndarray], object]:
+    """Trace the network as it was saved: what anyone gets without this library."""
+    import tensorflow as tf
+
+    return tf.function(classifier.network, input_signature=[tf.TensorSpec(pixels.shape)])
+
+
 def _integrated(classifier: Classifier) -> list[str]:
     """Integrated gradients against one forward pass: 32 nodes, and until complete."""
     film = prepare(read_radiograph(jpeg()), classifier.card.preprocessing)
@@ -123,8 +131,10 @@ def _integrated(classifier: Classifier) -> list[str]:
             **limits,
         )
 
+    bare = _bare(classifier, film.pixels[None])
     t = timed(
         {
+            "bare": lambda: bare(film.pixels[None]),
             "forward": lambda: classifier.forward(film.pixels[None]),
             "32": lambda: run(most=32),
             "complete": run,
@@ -133,12 +143,13 @@ def _integrated(classifier: Classifier) -> list[str]:
     )
     within, complete = run(most=32), run()
     return [
-        f"| Integrated gradients, at most 32 nodes ({within.nodes} used), over one forward pass | "
-        f"{t['32'] / t['forward']:.1f} | <= 45 |",
+        f"| Integrated gradients, at most 32 nodes ({within.nodes} used), over one bare forward "
+        f"pass | {t['32'] / t['bare']:.1f} | <= 45 |",
+        f"| ... over our own forward pass, which is faster | {t['32'] / t['forward']:.1f} | |",
         f"| ... completeness gap of the same run, on the phantom | "
         f"{within.relative_gap:.2%} | < 1 % |",
         f"| ... until complete ({complete.nodes} nodes, gap {complete.relative_gap:.2%}), over one "
-        f"forward pass | {t['complete'] / t['forward']:.1f} | |",
+        f"bare forward pass | {t['complete'] / t['bare']:.1f} | |",
     ]
 
 

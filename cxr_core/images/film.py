@@ -106,6 +106,9 @@ def check_size(height: int, width: int, frames: int) -> None:
 
 def check_contrast(pixels: NDArray[np.float32]) -> None:
     """Refuse films whose pixels are all alike."""
+    glance = pixels[::16, ::16]  # nearly every film shows its contrast there already
+    if float(glance.max()) - float(glance.min()) >= MIN_CONTRAST:
+        return
     if float(pixels.max()) - float(pixels.min()) < MIN_CONTRAST:
         raise ImageTooSmall(
             f"The film has no contrast: all of its pixels are as bright as {pixels.max():.2f}; "
