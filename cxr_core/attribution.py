@@ -210,8 +210,7 @@ def integrate(
     It begins with Gauss-Legendre nodes, exact for gradients that are smooth along the path.
     Networks bend sharply where they make up their mind: as long as the sum misses more than
     `COMPLETE`, the stretches whose gradients explain least of what the function did there are
-    halved, and the gradient is taken as linear between nodes. For the shipped model that takes
-    a fifth of the nodes that doubling Gauss-Legendre takes.
+    halved, and the gradient is taken as linear between nodes.
 
     Args:
         function: From points (N, ...) to its value (N,) and its gradient (N, ...) at each.

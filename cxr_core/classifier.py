@@ -227,7 +227,7 @@ def fold(network: Any) -> Any:
 
     A trained normalisation multiplies and adds constants, which the kernel and a bias can do
     as well (Jacob et al., CVPR 2018, arXiv:1712.05877, section 3.2): the same logits up to
-    rounding, and a fifth less work, forwards and backwards.
+    rounding, and less work (`make bench` prints both forward passes).
 
     Returns:
         A new network with the layer names of the old one, which stays as it is.
