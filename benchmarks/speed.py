@@ -13,12 +13,12 @@ import numpy as np
 from PIL import Image
 
 from benchmarks import app
-from cxr_core.attribution import Integral, explain, integrate
+from cxr_core.attribution import COMPLETE, Integral, explain, integrate
 from cxr_core.cards import load_history
 from cxr_core.classifier import Classifier, load_classifier
 from cxr_core.images import read_radiograph
 from cxr_core.phantom import Opacity, thorax
-from cxr_core.preprocess import prepare
+from cxr_core.preprocess import ModelInput, prepare
 
 MODEL = "pediatric-pneumonia"
 ROUNDS = 21
@@ -47,13 +47,13 @@ def timed(tasks: dict[str, Callable[[], object]], rounds: int = ROUNDS) -> dict[
 
 
 def measure(data: Path) -> str:
-    """Measure on the shipped model; needs no films."""
+    """Measure on the shipped model; without real films, integrated gradients on a phantom only."""
     import keras
 
     keras.config.disable_interactive_logging()
     classifier = load_classifier(MODEL)
     classifier.warm_up()
-    rows = [*_answer(classifier), *_integrated(classifier), *_starts(), *app.measure(jpeg())]
+    rows = [*_answer(classifier), *_integrated(classifier, data), *_starts(), *app.measure(jpeg())]
     rows.append(_training())
     return "\n".join(["| what | measured | wanted |", "|---|---:|---:|", *rows])
 
@@ -117,39 +117,42 @@ def _bare(classifier: Classifier, pixels: np.ndarray) -> Callable[[np.ndarray], 
     return tf.function(classifier.network, input_signature=[tf.TensorSpec(pixels.shape)])
 
 
-def _integrated(classifier: Classifier) -> list[str]:
-    """Integrated gradients against one forward pass: 32 nodes, and until complete."""
-    film = prepare(read_radiograph(jpeg()), classifier.card.preprocessing)
+def _integrated(classifier: Classifier, data: Path) -> list[str]:
+    """Integrated gradients: what 32 gradients cost, and how complete films are by then."""
     direction = np.eye(len(classifier.card.labels), dtype=np.float32)[0]
-    black = np.full_like(film.pixels, film.black)
+    paths = sorted((data / "pediatric_fullres").rglob("*.jp*g"))
+    sources = [path.read_bytes() for path in paths] or [jpeg()]
+    said = "the benchmark film" if len(sources) == 1 else f"{len(sources)} films at full size"
+    films = [prepare(read_radiograph(source), classifier.card.preprocessing) for source in sources]
 
-    def run(**limits: int) -> Integral:
+    def run(film: ModelInput, **limits: int) -> Integral:
         return integrate(
             lambda points: classifier.input_gradients(points.astype(np.float32), direction),
             film.pixels,
-            black,
+            np.full_like(film.pixels, film.black),
             **limits,
         )
 
+    film = films[0]
     bare = _bare(classifier, film.pixels[None])
     t = timed(
         {
             "bare": lambda: bare(film.pixels[None]),
-            "forward": lambda: classifier.forward(film.pixels[None]),
-            "32": lambda: run(most=32),
-            "complete": run,
+            "32": lambda: run(film, nodes=32, most=32),
         },
         9,
     )
-    within, complete = run(most=32), run()
+    within = [run(each, most=32).relative_gap for each in films]
+    complete = [run(each).nodes for each in films]
+    done = sum(gap < COMPLETE for gap in within)
     return [
-        f"| Integrated gradients, at most 32 nodes ({within.nodes} used), over one bare forward "
-        f"pass | {t['32'] / t['bare']:.1f} | <= 45 |",
-        f"| ... over our own forward pass, which is faster | {t['32'] / t['forward']:.1f} | |",
-        f"| ... completeness gap of the same run, on the phantom | "
-        f"{within.relative_gap:.2%} | < 1 % |",
-        f"| ... until complete ({complete.nodes} nodes, gap {complete.relative_gap:.2%}), over one "
-        f"bare forward pass | {t['complete'] / t['bare']:.1f} | |",
+        f"| Integrated gradients, 32 nodes, over one bare forward pass | "
+        f"{t['32'] / t['bare']:.1f} | <= 45 |",
+        f"| ... completeness gap within 32 nodes, median over {said} | "
+        f"{median(within):.2%} | < 1 % |",
+        f"| ... films complete (gap below 1 %) within 32 nodes | {done} of {len(films)} | |",
+        f"| ... nodes until complete, median and most | "
+        f"{median(complete):.0f}, {max(complete)} | |",
     ]
 
 

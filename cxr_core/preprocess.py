@@ -22,8 +22,8 @@ PIXELS = 3
 # Below this spread (of pixels in [0, 1]) a film is treated as having this spread:
 # dividing by less would only amplify noise.
 MIN_SPREAD = 1e-3
-# Films of more than this many times the square are first averaged in whole blocks down to it: a
-# quarter of the time, and 0.13 grey levels from resampling every pixel (mean over real films).
+# Films of more than this many times the square are first averaged in whole blocks down to it:
+# faster by far, and within rounding of resampling every pixel.
 REDUCING_GAP = 2.0
 
 

@@ -112,6 +112,27 @@ def get_recipe(name: str) -> Recipe:
     return _RECIPES[name]
 
 
+_KERMANY = {
+    "data": "Chest X-ray images (pneumonia), Kermany et al., Cell 2018; Guangzhou Women and "
+    "Children's Medical Center; CC BY 4.0. Published train folder for training and validation, "
+    "published test folder for the test record.",
+    "limits": (
+        "One hospital, one country, films of 2013 or earlier; not tested elsewhere.",
+        "The files carry no dates, sexes or exact ages, so no subgroup can be reported.",
+        "Training films had been squashed to squares; film shape and sharpness differ "
+        "between its classes, which training works against but cannot prove undone.",
+        "Labels were read from the films by experts, not confirmed by culture.",
+    ),
+    "age_range": (1.0, 5.0),
+    "views": ("AP", "PA"),
+}
+_KERMANY_TRAIN = "ad58f2fc6fc4fc998b1858ec7b34fed6287c6dfdc94fcdf8b3a39573038f650b"
+_NOT_FOR_CHILDREN_ELSEWHERE = (
+    "Adults, infants under 1 year, children over 5 years.",
+    "Lateral films, computed tomography, photographs of films.",
+)
+
+
 @register_recipe
 def pediatric_pneumonia() -> Recipe:
     """Pneumonia in children: the published split, our own network, honest thresholds."""
@@ -124,27 +145,46 @@ def pediatric_pneumonia() -> Recipe:
         network="residual",
         preprocessing=Preprocessing(size=160, fit="stretch", channels=1, standardise=True),
         config=TrainingConfig(epochs=18),
-        card={
-            "data": "Chest X-ray images (pneumonia), Kermany et al., Cell 2018; Guangzhou Women "
-            "and Children's Medical Center; CC BY 4.0. Published train folder for training and "
-            "validation, published test folder for the test record.",
+        card=_KERMANY
+        | {
             "intended_use": "A second opinion on whether a frontal (anterior-posterior) chest "
             "radiograph of a child of 1 to 5 years shows pneumonia, for research and teaching.",
             "not_for": (
                 "Diagnosis, triage or ruling out pneumonia in patient care.",
-                "Adults, infants under 1 year, children over 5 years.",
-                "Lateral films, computed tomography, photographs of films.",
+                *_NOT_FOR_CHILDREN_ELSEWHERE,
                 "Findings other than pneumonia: it does not know them and stays silent.",
             ),
-            "limits": (
-                "One hospital, one country, films of 2013 or earlier; not tested elsewhere.",
-                "The files carry no dates, sexes or exact ages, so no subgroup can be reported.",
-                "Training films had been squashed to squares; film shape and sharpness differ "
-                "between its classes, which training works against but cannot prove undone.",
-                "Labels were read from the films by experts, not confirmed by culture.",
-            ),
-            "age_range": (1.0, 5.0),
-            "views": ("AP", "PA"),
         },
-        data_digest="ad58f2fc6fc4fc998b1858ec7b34fed6287c6dfdc94fcdf8b3a39573038f650b",
+        data_digest=_KERMANY_TRAIN,
+    )
+
+
+@register_recipe
+def pediatric_type() -> Recipe:
+    """Normal, bacterial or viral pneumonia in children: exactly one of three."""
+    return Recipe(
+        name="pediatric-type",
+        model="pediatric-type",
+        layout="class-folders",
+        labels={
+            "Normal": (),
+            "Bacterial pneumonia": ("bacteria",),
+            "Viral pneumonia": ("virus",),
+        },
+        activation="softmax",
+        network="residual",
+        preprocessing=Preprocessing(size=160, fit="stretch", channels=1, standardise=True),
+        config=TrainingConfig(epochs=18),
+        card=_KERMANY
+        | {
+            "intended_use": "A second opinion on whether a frontal (anterior-posterior) chest "
+            "radiograph of a child of 1 to 5 years is normal or shows bacterial or viral "
+            "pneumonia, for research and teaching.",
+            "not_for": (
+                "Choosing or withholding antibiotics; diagnosis or triage in patient care.",
+                *_NOT_FOR_CHILDREN_ELSEWHERE,
+                "Findings other than pneumonia: each film is forced into one of three answers.",
+            ),
+        },
+        data_digest=_KERMANY_TRAIN,
     )
