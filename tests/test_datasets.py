@@ -9,16 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from cxr_core import datasets
 from cxr_core.datasets import (
     Film,
     duplicates,
     index,
+    layouts,
     overlap,
     pixel_cache,
+    register_layout,
     split_by_patient,
     summarise,
 )
+from cxr_core.datasets import cache as cache_module
 from cxr_core.errors import ArgumentError, DataError, UnknownName
 from cxr_core.images import load_radiograph
 from cxr_core.preprocess import Preprocessing, to_square
@@ -171,7 +173,7 @@ def test_each_film_is_decoded_once(phantom_folder, cache, monkeypatch):
     told = []
     pixel_cache(phantom_folder, films, PREPROCESSING, lambda *step: told.append(step))
     assert told[-1] == ("Decoding films", 4, 4)
-    monkeypatch.setattr(datasets, "load_radiograph", None)  # a second decoding would fail
+    monkeypatch.setattr(cache_module, "load_radiograph", None)  # a second decoding would fail
     pixel_cache(phantom_folder, films, PREPROCESSING)
 
 
@@ -192,7 +194,7 @@ def test_an_unreadable_film_is_named_and_no_half_cache_stays(tmp_path, cache):
 
 def test_layout_names_are_unique():
     with pytest.raises(ArgumentError, match="already"):
-        datasets.register_layout(datasets.class_folders)
+        register_layout(layouts.class_folders)
 
 
 def test_the_published_split_is_as_described(data):
