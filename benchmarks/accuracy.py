@@ -7,9 +7,9 @@ import numpy as np
 from cxr_core.cards import list_models, load_card, load_evaluation
 from cxr_core.datasets import Film, index
 from cxr_core.images import load_radiograph
+from cxr_core.parts import targets
 from cxr_core.ranking import Interval, auroc
 from cxr_core.recipes import get_recipe
-from cxr_core.training import targets
 
 
 def _interval(item: Interval) -> str:

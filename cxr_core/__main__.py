@@ -72,7 +72,11 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--data", required=True, type=Path, metavar="FOLDER")
     command.add_argument("--name", help="of the new model; the recipe's own by default")
     command.add_argument("--weights", metavar="imagenet|FILE", help="weights to start from")
+    command.add_argument("--backbone", help="instead of the recipe's, where it has one")
     command.add_argument("--epochs", type=int)
+    command.add_argument(
+        "--epoch", type=int, help="register this epoch, of a recipe that keeps them all"
+    )
     command.add_argument("--resume", action="store_true", help="continue an interrupted training")
     command.add_argument("--seed", type=int, default=0)
     command.set_defaults(run=_train)
@@ -258,7 +262,6 @@ def _train(options: argparse.Namespace) -> None:
     from cxr_core.recipes import get_recipe
 
     recipe = get_recipe(options.recipe)
-    from cxr_core.cards import load_evaluation
     from cxr_core.release import train
 
     folder = train(
@@ -266,13 +269,35 @@ def _train(options: argparse.Namespace) -> None:
         options.data,
         name=options.name,
         epochs=options.epochs,
+        epoch=options.epoch,
+        backbone=options.backbone,
         seed=options.seed,
         resume=options.resume,
         weights=options.weights,
         progress=_Progress(),
     )
-    for label in load_evaluation(folder.name).labels:
-        print(f"{folder.name}, {label.n} test films, {label.label}: {_headline(label)}")
+    _print_record(folder.name)
+
+
+def _print_record(name: str) -> None:
+    """Print a new model's test record, what its source reported, and our better model's."""
+    from cxr_core.cards import list_models, load_card, load_evaluation
+    from cxr_core.recipes import get_recipe
+
+    report, card = load_evaluation(name), load_card(name)
+    for label in report.labels:
+        print(f"{name}, {label.n} test films, {label.label}: {_headline(label)}")
+        if label.confusion is not None:
+            (tn, fp), (fn, tp) = label.confusion
+            print(f"  tn {tn}, fp {fp}, fn {fn}, tp {tp}")
+    recipe, counted = get_recipe(card.recipe), card.training["as_sources_count"]
+    for figure, value in recipe.reported.items():
+        print(f"As the source counts, {figure}: {counted[figure]:.4f} here, {value:.4f} there")
+    for label, area in card.training.get("control", {}).get("auroc", {}).items():
+        print(f"With the middle blacked out, {label}: AUROC {area[0]:.3f}")
+    if recipe.better and recipe.better in {other.name for other in list_models()}:
+        for label in load_evaluation(recipe.better).labels:
+            print(f"Our better way, {recipe.better}, {label.label}: {_headline(label)}")
 
 
 def _evaluate(options: argparse.Namespace) -> None:

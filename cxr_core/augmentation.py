@@ -71,6 +71,23 @@ TRAINING = Strength(
     chance=0.35,
 )
 
+# What the published student systems did: small moves, the tones left as they are.
+MILD = Strength(
+    stretch=0.1,
+    rotate=10,
+    shift=0.05,
+    gamma=0.0,
+    contrast=0.0,
+    brightness=0.0,
+    softness=0.0,
+    blur=0.0,
+    sharpen=0.0,
+    noise=0.0,
+    border=0.0,
+    erase=0.0,
+    chance=0.0,
+)
+
 # Fixed before any test film was scored; no erasing, which no X-ray unit does.
 ACQUISITION = Strength(
     stretch=0.15,

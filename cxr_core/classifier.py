@@ -32,7 +32,8 @@ class LabelPrediction:
         label: What is asked.
         logit: The network's raw output, which explanations explain.
         probability: Calibrated.
-        operating_point: On the same scale; None for softmax.
+        operating_point: On the same scale; None for softmax, and for a label of which
+            validation had too few films to choose one.
         flag: probability >= operating point; for softmax, the largest.
         cannot_tell: The probability lies where validation films of both kinds lie.
     """
@@ -200,7 +201,8 @@ class Classifier:
     def _answers(
         self, logits: NDArray[np.float32], scores: NDArray[np.float64]
     ) -> tuple[LabelPrediction, ...]:
-        card, largest = self.card, int(scores.argmax())
+        card = self.card
+        largest = int(scores.argmax()) if card.activation == "softmax" else None
         return tuple(
             LabelPrediction(
                 label,

@@ -5,11 +5,14 @@ loops that run it live in `training`.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from cxr_core.errors import ArgumentError, UnknownName
 from cxr_core.preprocess import Preprocessing
+
+ANY = "*"
+"""Stands for whatever finding a film may have."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,27 +22,64 @@ class TrainingConfig:
     Attributes:
         epochs: Passes over the training films.
         batch: Films per step.
-        learning_rate: Peak of a cosine schedule that ends at zero.
-        warmup: Share of all steps over which the rate climbs to its peak.
-        weight_decay: Decoupled (AdamW, Loshchilov 2019, arXiv:1711.05101).
+        optimizer: "adamw" (decoupled weight decay, Loshchilov 2019, arXiv:1711.05101),
+            "adam" or "sgd" (momentum 0.9).
+        learning_rate: Its peak.
+        schedule: "cosine" climbs to the peak, then falls to zero; "constant" stays there.
+        warmup: Share of all steps over which a cosine schedule climbs.
+        weight_decay: Of "adamw".
         label_smoothing: Moves targets this far towards the middle.
         average: Momentum of the running average of weights that is validated and kept
-            (Polyak averaging: steadier than the last step's weights).
-        class_weight: "balanced" weighs films inversely to how common their class is.
+            (Polyak averaging: steadier than the last step's weights); 0 keeps the weights as
+            they are.
+        augmentation: "strong" (what other units, technicians and archives do to a film),
+            "mild" (small moves only, as the sources had it) or "none".
+        class_weight: "balanced" weighs films inversely to how common their class is; a number
+            weighs films without the finding by it; "none".
+        frozen: Leave the backbone as it came: its last maps are computed once and cached, and
+            only the layers above are fitted.
+        keep: Which epoch's weights become the model: the "best" on (perturbed) validation, or
+            the "last".
+        checkpoints: Keep every epoch's weights, so that any can become a model.
         validation: Share of the training films, by patient, that only chooses.
         perturbed_copies: How many times each validation film is also scored perturbed.
     """
 
     epochs: int
     batch: int = 32
+    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
     learning_rate: float = 2e-3
+    schedule: Literal["cosine", "constant"] = "cosine"
     warmup: float = 0.05
     weight_decay: float = 0.05
     label_smoothing: float = 0.05
     average: float = 0.995
-    class_weight: Literal["balanced", "none"] = "balanced"
+    augmentation: Literal["strong", "mild", "none"] = "strong"
+    class_weight: Literal["balanced", "none"] | float = "balanced"
+    frozen: bool = False
+    keep: Literal["best", "last"] = "best"
+    checkpoints: bool = False
     validation: float = 0.13
     perturbed_copies: int = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """Which films of a folder train, choose and are scored.
+
+    Attributes:
+        resplit: Forget the folder's own splits: "patient" keeps each patient on one side;
+            "film" does not, as many published figures did not, and so flatters; None keeps the
+            folder's own splits where it has any, and else splits by patient.
+        held_out: Shares of the films for validation and for test when it is split anew.
+        share: Share of the training and validation films that is used at all.
+        ages: Films of patients known to be outside of these years are left out.
+    """
+
+    resplit: Literal["patient", "film"] | None = None
+    held_out: tuple[float, float] = (0.15, 0.15)
+    share: float = 1.0
+    ages: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,16 +89,24 @@ class Recipe:
     Attributes:
         name: What `train` calls it.
         model: The name under which the trained model is registered by default.
-        layout: How its data folder is laid out (see `datasets`).
+        layouts: How its data folder may be laid out (see `datasets`).
         labels: Each label the model answers, and the findings in the data that mean yes.
-            A label with no findings means that nothing was found ("Normal").
+            A label with no findings means that nothing was found ("Normal"); `ANY` stands for
+            every finding.
         activation: "sigmoid" (labels apart) or "softmax" (exactly one is true).
         network: A name from `networks`.
         options: Passed to its builder.
         preprocessing: How films are squared and scaled.
+        protocol: Which films train, choose and are scored.
         config: How the network is fitted.
         sensitivity: The operating point is the highest threshold that reaches this
-            sensitivity on validation films, plain and perturbed together.
+            sensitivity on validation films, plain and perturbed together; None keeps 0.5, as
+            the sources did.
+        control: When above 0, the same network is also trained and scored with the middle of
+            every film blacked out, this share of each side: what it still scores, it does not
+            read from the lungs.
+        reported: What the source reported, figure by figure, as its own words name them.
+        better: Our model for the same question, whose figures are printed beside.
         card: Words for the model card: data, intended_use, not_for, limits, age_range, views.
         data_digest: Of the films that these words are about (see `cards.ModelCard`); a model
             trained on others says so.
@@ -66,14 +114,18 @@ class Recipe:
 
     name: str
     model: str
-    layout: str
+    layouts: tuple[str, ...] = ("class-folders",)
     labels: Mapping[str, tuple[str, ...]]
     activation: Literal["sigmoid", "softmax"]
     network: str
     options: Mapping[str, Any] = field(default_factory=dict)
     preprocessing: Preprocessing
+    protocol: Protocol = Protocol()
     config: TrainingConfig
-    sensitivity: float = 0.95
+    sensitivity: float | None = 0.95
+    control: float = 0.0
+    reported: Mapping[str, float] = field(default_factory=dict)
+    better: str | None = None
     card: Mapping[str, Any]
     data_digest: str = ""
 
@@ -139,7 +191,6 @@ def pediatric_pneumonia() -> Recipe:
     return Recipe(
         name="pediatric-pneumonia",
         model="pediatric-pneumonia",
-        layout="class-folders",
         labels={"Pneumonia": ("PNEUMONIA",)},
         activation="sigmoid",
         network="residual",
@@ -165,7 +216,6 @@ def pediatric_type() -> Recipe:
     return Recipe(
         name="pediatric-type",
         model="pediatric-type",
-        layout="class-folders",
         labels={
             "Normal": (),
             "Bacterial pneumonia": ("bacteria",),
@@ -187,4 +237,260 @@ def pediatric_type() -> Recipe:
             ),
         },
         data_digest=_KERMANY_TRAIN,
+    )
+
+
+# --- the five published student systems, by their own protocols (DESIGN section 5) ---
+
+_AS_PUBLISHED = (
+    "It reproduces what a published student system did; a better model for the same films is "
+    "named beside it."
+)
+
+
+def _pediatric_replica(name: str, **changes: Any) -> Recipe:
+    """Start from what the pediatric replicas share: pixels in [0, 1], Adam, 0.5, last epoch."""
+    pneumonia = get_recipe("pediatric-pneumonia")
+    card = dict(pneumonia.card)
+    card["limits"] = (_AS_PUBLISHED, *card["limits"])
+    return replace(
+        pneumonia,
+        name=name,
+        model=name,
+        network="pooled",
+        sensitivity=None,
+        better="pediatric-pneumonia",
+        card=card,
+        **changes,
+    )
+
+
+def _as_the_sources(epochs: int, **changes: Any) -> TrainingConfig:
+    plain: dict[str, Any] = {
+        "optimizer": "adam",
+        "learning_rate": 1e-3,
+        "schedule": "constant",
+        "label_smoothing": 0.0,
+        "average": 0.0,
+        "augmentation": "none",
+        "class_weight": "none",
+        "keep": "last",
+        "perturbed_copies": 0,
+    }
+    return TrainingConfig(epochs=epochs, **plain | changes)
+
+
+def _unscaled(size: int, channels: Literal[1, 3]) -> Preprocessing:
+    return Preprocessing(size=size, fit="stretch", channels=channels, standardise=False)
+
+
+@register_recipe
+def two_folder_cnn() -> Recipe:
+    """A plain CNN from scratch on the published train and test folders.
+
+    The source does not print its network: four convolutions and one dense layer stand for it.
+    """
+    return _pediatric_replica(
+        "two-folder-cnn",
+        options={"widths": (32, 64, 128, 128), "strides": (1, 1, 1, 1), "dense": (128,)}
+        | {"activation": "relu"},
+        preprocessing=_unscaled(128, 1),
+        config=_as_the_sources(12, augmentation="mild"),
+        reported={"accuracy": 0.9437, "loss": 0.1586},
+    )
+
+
+def _subset(name: str, **changes: Any) -> Recipe:
+    """All films split anew 70/15/15, stratified; low resolution and few epochs."""
+    options = {"widths": (32, 64, 64), "strides": (1, 1, 1), "dense": (64,), "activation": "relu"}
+    return _pediatric_replica(name, options=options, preprocessing=_unscaled(96, 1), **changes)
+
+
+@register_recipe
+def subset_cnn() -> Recipe:
+    """Train on 22 % of the films at low resolution; split by film, as the source did."""
+    return _subset(
+        "subset-cnn",
+        protocol=Protocol(resplit="film", share=0.22),
+        config=_as_the_sources(10),
+        reported={},
+    )
+
+
+@register_recipe
+def subset_cnn_whole() -> Recipe:
+    """The same network on all training films; split by film, as the source did."""
+    return _subset(
+        "subset-cnn-whole",
+        protocol=Protocol(resplit="film"),
+        config=_as_the_sources(10),
+        reported={
+            "train accuracy": 0.9736,
+            "train loss": 0.0774,
+            "accuracy": 0.9545,
+            "loss": 0.1214,
+        },
+    )
+
+
+@register_recipe
+def subset_cnn_by_patient() -> Recipe:
+    """The same network and shares, no patient on two sides: what the leak was worth."""
+    return _subset(
+        "subset-cnn-by-patient",
+        protocol=Protocol(resplit="patient"),
+        config=_as_the_sources(10),
+        reported={},
+    )
+
+
+def _swish(name: str, activation: str, dense: tuple[int, ...], reported: Any) -> Recipe:
+    """300x300x3, five convolutions, 60 epochs, normal films weighing 1.2."""
+    return _pediatric_replica(
+        name,
+        options={"activation": activation, "dense": dense},
+        preprocessing=_unscaled(300, 3),
+        config=_as_the_sources(60, augmentation="mild", class_weight=1.2),
+        reported=reported,
+    )
+
+
+@register_recipe
+def swish_cnn() -> Recipe:
+    """Five convolutions with swish; 311,041 parameters."""
+    return _swish(
+        "swish-cnn",
+        "swish",
+        (256,),
+        {"accuracy": 0.9030, "auc": 0.9558, "precision": 0.9049, "recall": 0.9412},
+    )
+
+
+@register_recipe
+def swish_cnn_relu() -> Recipe:
+    """The twin with ReLU, which the source compared with."""
+    return _swish("swish-cnn-relu", "relu", (256,), {})
+
+
+@register_recipe
+def swish_cnn_deep() -> Recipe:
+    """The variant with a second dense layer and a second dropout."""
+    return _swish("swish-cnn-deep", "swish", (256, 128), {})
+
+
+@register_recipe
+def vgg16_codes() -> Recipe:
+    """Normal or abnormal from the codes of a frozen backbone; every epoch is kept."""
+    return Recipe(
+        name="vgg16-codes",
+        model="vgg16-codes",
+        layouts=("class-folders", "pickled-labels", "csv", "nih-csv"),
+        labels={"Normal": (), "Abnormal": (ANY,)},
+        activation="softmax",
+        network="codes",
+        options={"backbone": "mobilenet-v1"},
+        preprocessing=_unscaled(224, 3),
+        config=_as_the_sources(
+            20, optimizer="sgd", learning_rate=1e-2, frozen=True, checkpoints=True, keep="best"
+        ),
+        sensitivity=None,
+        reported={"accuracy": 0.72},
+        card={
+            "data": "",
+            "intended_use": "Telling films with any finding from films without, by the codes of "
+            "a backbone trained on photographs, for research and teaching.",
+            "not_for": (
+                "Diagnosis, triage or ruling out disease in patient care.",
+                "Films of other kinds of patients than those it was trained on.",
+            ),
+            "limits": (_AS_PUBLISHED, "The backbone has never seen a radiograph."),
+            "age_range": None,
+            "views": ("PA", "AP"),
+        },
+    )
+
+
+NIH_FINDINGS = (
+    *("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Effusion", "Emphysema"),
+    *("Fibrosis", "Hernia", "Infiltration", "Mass", "Nodule", "Pleural_Thickening"),
+    *("Pneumonia", "Pneumothorax"),
+)
+_NIH = {
+    "data": "NIH ChestX-ray14 (a part of 1,309 films), Wang et al., CVPR 2017, "
+    "https://nihcc.app.box.com/v/ChestXray-NIHCC; labels mined from reports, 10 to 30 % wrong.",
+    "not_for": (
+        "Diagnosis, triage or ruling out disease in patient care.",
+        "Children; lateral films, computed tomography, photographs of films.",
+    ),
+    "age_range": (18.0, 120.0),
+    "views": ("PA", "AP"),
+}
+
+
+@register_recipe
+def inceptionv3_nih15() -> Recipe:
+    """14 findings and No Finding with InceptionV3 and four dense layers."""
+    return Recipe(
+        name="inceptionv3-nih15",
+        model="inceptionv3-nih15",
+        layouts=("nih-csv", "tfrecord"),
+        labels={name: (name,) for name in NIH_FINDINGS} | {"No Finding": ()},
+        activation="sigmoid",
+        network="pretrained",
+        options={
+            "backbone": "inception-v3",
+            "dense": (512, 128, 32),
+            "normalise": (True, True, False),
+            "dropout": 0.0,
+        },
+        preprocessing=_unscaled(299, 3),
+        config=_as_the_sources(10, keep="best"),
+        sensitivity=None,
+        reported={"loss": 0.1946, "auc": 0.7301, "accuracy": 0.9307},
+        better="adult-findings",
+        card=_NIH
+        | {
+            "intended_use": "Reproducing a published student system that names 14 findings on "
+            "frontal films of adults, for research and teaching.",
+            "limits": (
+                _AS_PUBLISHED,
+                "Binary accuracy means little here: calling every finding absent scores 0.9.",
+                "The films come from collections that differ in how they look and what they "
+                "hold; pooled figures flatter.",
+            ),
+        },
+    )
+
+
+@register_recipe
+def covid_radiography() -> Recipe:
+    """COVID-19 or normal, with the lesson built in: the same network on the borders alone."""
+    return Recipe(
+        name="covid-radiography",
+        model="covid-radiography",
+        labels={"COVID-19": ("COVID",)},
+        activation="sigmoid",
+        network="residual",
+        preprocessing=Preprocessing(size=128, fit="stretch", channels=1, standardise=True),
+        config=TrainingConfig(epochs=12),
+        control=0.8,
+        card={
+            "data": "COVID-19 Radiography set (2,100 films of each class), Chowdhury et al., IEEE "
+            "Access 2020, and Rahman et al., Computers in Biology and Medicine 2021; each "
+            "source its own terms.",
+            "intended_use": "Showing what a network learns when its classes come from different "
+            "hospitals, for research and teaching.",
+            "not_for": (
+                "Telling whether a patient has COVID-19.",
+                "Children; lateral films, computed tomography, photographs of films.",
+            ),
+            "limits": (
+                "Each class comes from sources of its own: that shortcuts are learned is certain, "
+                "and a control trained on the borders alone is scored beside it.",
+                "Patients are not named in the data, so that films of one patient may lie on "
+                "both sides of the split.",
+            ),
+            "age_range": (18.0, 120.0),
+            "views": ("PA", "AP"),
+        },
     )

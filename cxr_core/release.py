@@ -25,23 +25,30 @@ from cxr_core.calibration import (
 )
 from cxr_core.cards import ModelCard, check_name, models_root
 from cxr_core.classifier import Classifier, publish, round_weights, write_bundle
-from cxr_core.datasets import Progress, index, pixel_cache
-from cxr_core.errors import ArgumentError, DataError
+from cxr_core.datasets import DatasetIndex, Progress, index, overlap, pixel_cache
+from cxr_core.errors import ArgumentError, DataError, UnknownName
 from cxr_core.evaluation import threshold_report
+from cxr_core.networks import BACKBONES
+from cxr_core.parts import (
+    Part,
+    blacked_out,
+    fit_labels,
+    prepare_parts,
+    split_films,
+    targets,
+)
 from cxr_core.predictions import PredictionTable, evaluate_table, write_predictions
 from cxr_core.preprocess import finish
 from cxr_core.ranking import auroc
 from cxr_core.recipes import Recipe
 from cxr_core.training import (
-    Part,
     Run,
-    best_epoch,
+    as_sources_count,
+    chosen_epoch,
     fit,
     mean_auroc,
     perturbed,
     predict_logits,
-    prepare_parts,
-    targets,
 )
 
 
@@ -60,47 +67,57 @@ def decide(network: Any, held: Part, recipe: Recipe, seed: int) -> Decision:
 
     Each film counts as it is and as other units might have taken it: plain validation
     films are easier than the next hospital's, and a threshold taken from them alone
-    would call too many normal films abnormal, or miss too many that are not.
+    would call too many normal films abnormal, or miss too many that are not. A label of
+    which validation holds one kind of film only gets neither.
     """
-    hard = perturbed(held, recipe, seed)
-    groups = {"plain": held.squares, "perturbed": hard}
+    groups = {"plain": held, "perturbed": perturbed(held, recipe, seed)}
     logits = {
-        name: predict_logits(network, squares, recipe.preprocessing)
-        for name, squares in groups.items()
+        name: predict_logits(network, part, recipe.preprocessing) for name, part in groups.items()
     }
-    truth = {
-        name: np.tile(held.targets, (len(values) // len(held.films), 1))
-        for name, values in logits.items()
-    }
-    all_logits, all_truth = (np.concatenate(list(part.values())) for part in (logits, truth))
+    all_logits = np.concatenate(list(logits.values()))
+    all_truth = np.concatenate([part.targets for part in groups.values()])
     calibration = fit_temperature(all_logits, all_truth, recipe.activation)
     scores = probabilities(all_logits, calibration, recipe.activation)
     columns = range(len(recipe.labels))
-    bands = tuple(cannot_tell_band(all_truth[:, k], scores[:, k]) for k in columns)
+    both = [0 < all_truth[:, k].sum() < len(all_truth) for k in columns]
+    bands = tuple(
+        cannot_tell_band(all_truth[:, k], scores[:, k]) if both[k] else None for k in columns
+    )
     if recipe.activation == "softmax":
         return Decision(calibration, (None,) * len(columns), bands, {})
     points = tuple(
-        operating_point(all_truth[:, k], scores[:, k], sensitivity=recipe.sensitivity)
-        for k in columns
+        _point(all_truth[:, k], scores[:, k], recipe) if both[k] else None for k in columns
     )
     record = {
         name: _at_points(
-            truth[name], probabilities(values, calibration, recipe.activation), points, recipe
+            part.targets,
+            probabilities(logits[name], calibration, recipe.activation),
+            points,
+            recipe,
         )
-        for name, values in logits.items()
+        for name, part in groups.items()
+        if part.films
     }
     return Decision(calibration, points, bands, record)
+
+
+def _point(y_true: NDArray[np.float32], scores: NDArray[np.float64], recipe: Recipe) -> float:
+    if recipe.sensitivity is None:
+        return 0.5  # temperatures leave it where it is
+    return operating_point(y_true, scores, sensitivity=recipe.sensitivity)
 
 
 def _at_points(
     y_true: NDArray[np.float32],
     scores: NDArray[np.float64],
-    points: tuple[float, ...],
+    points: tuple[float | None, ...],
     recipe: Recipe,
 ) -> dict[str, dict[str, float | None]]:
     """Say what the operating points do to one group of validation films."""
     told = {}
     for k, (label, point) in enumerate(zip(recipe.labels, points, strict=True)):
+        if point is None:
+            continue
         report = threshold_report(y_true[:, k], scores[:, k], point)
         told[label] = {
             "auroc": auroc(y_true[:, k], scores[:, k]).value,
@@ -147,16 +164,40 @@ def score_split(
 ) -> PredictionTable:
     """Score one split of a data folder with a registered model.
 
+    A folder without splits of its own is split as in the model's training, by its recipe's
+    protocol and the seed on its card.
+
     Raises:
         DataError: When the folder has no films of that split.
     """
-    dataset = index(data, recipe.layout, progress)
-    films = tuple(film for film in dataset.films if film.split == split)
+    dataset = _index(recipe, data, progress)
+    recipe = fit_labels(recipe, dataset)
+    if recipe.protocol.resplit or not any(film.split for film in dataset.films):
+        films = split_films(dataset, recipe, classifier.card.training["seed"]).get(split, ())
+    else:
+        films = tuple(film for film in dataset.films if film.split == split)
     if not films:
         known = ", ".join(sorted({film.split or "none" for film in dataset.films}))
         raise DataError(f"'{data}' has no films of the split '{split}'; it has: {known}.")
     squares = pixel_cache(data, films, classifier.card.preprocessing, progress)
     return score(classifier, Part(films, squares, targets(films, recipe)), split, progress)
+
+
+def _index(recipe: Recipe, data: Path, progress: Progress | None) -> DatasetIndex:
+    """Read a data folder in whichever of the recipe's layouts it has.
+
+    Raises:
+        DataError: When it has another one.
+    """
+    if len(recipe.layouts) == 1:
+        return index(data, recipe.layouts[0], progress)
+    dataset = index(data, None, progress)
+    if dataset.layout not in recipe.layouts:
+        raise DataError(
+            f"'{data}' is laid out as {dataset.layout}; '{recipe.name}' reads "
+            f"{' or '.join(recipe.layouts)}."
+        )
+    return dataset
 
 
 def train(
@@ -165,6 +206,8 @@ def train(
     *,
     name: str | None = None,
     epochs: int | None = None,
+    epoch: int | None = None,
+    backbone: str | None = None,
     seed: int = 0,
     resume: bool = False,
     weights: str | None = None,
@@ -178,6 +221,8 @@ def train(
         data: The folder, in the recipe's layout.
         name: Of the new model; the recipe's own by default.
         epochs: Instead of the recipe's number.
+        epoch: Register this epoch's weights, of a recipe that keeps them all.
+        backbone: Instead of the recipe's.
         seed: Of the split, the weights and the augmentation.
         resume: Continue an interrupted training of that name.
         weights: "imagenet" or a file of weights to start from.
@@ -199,39 +244,129 @@ def train(
             f"A model named '{name}' is registered already. Give the new one another --name, or "
             "delete the old one's folder."
         )
-    if epochs is not None:
-        recipe = replace(recipe, config=replace(recipe.config, epochs=epochs))
-    dataset = index(data, recipe.layout, progress)
+    recipe = _changed(recipe, epochs, backbone)
+    dataset = _index(recipe, data, progress)
+    recipe = fit_labels(recipe, dataset)
     parts = prepare_parts(dataset, recipe, seed, progress)
-    run = Run(runs / name)
-    network = fit(recipe, parts, run, seed=seed, resume=resume, weights=weights, progress=progress)
-    return make_model(recipe, network, parts, run, name=name, seed=seed, progress=progress)
+    run = Run(runs / (recipe.model if epoch else name))
+    network = fit(
+        recipe,
+        parts,
+        run,
+        seed=seed,
+        resume=resume,
+        weights=weights,
+        epoch_wanted=epoch,
+        progress=progress,
+    )
+    control = None
+    if recipe.control:
+        dark = {split: blacked_out(part, recipe.control) for split, part in parts.items()}
+        beside = Run(runs / f"{name}-control")
+        other = fit(
+            recipe, dark, beside, seed=seed, resume=resume, weights=weights, progress=progress
+        )
+        control = (other, dark["test"])
+    words = _command(recipe, data, name, epochs, epoch, backbone, seed, weights)
+    trained = Trained(recipe, network, parts, run, name, seed, words, epoch, control)
+    return make_model(trained, progress)
 
 
-def make_model(
+def _command(
     recipe: Recipe,
-    network: Any,
-    parts: dict[str, Part],
-    run: Run,
-    *,
+    data: Path,
     name: str,
+    epochs: int | None,
+    epoch: int | None,
+    backbone: str | None,
     seed: int,
-    progress: Progress | None = None,
-) -> Path:
+    weights: str | None,
+) -> str:
+    """Write down the command that trains this model; of paths only their last part."""
+    options = {
+        "data": data.resolve().name,
+        "name": name if name != recipe.model else None,
+        "weights": Path(weights).name if weights else None,
+        "backbone": backbone,
+        "epochs": epochs,
+        "epoch": epoch,
+        "seed": seed or None,
+    }
+    given = [f"--{option} {value}" for option, value in options.items() if value is not None]
+    return " ".join(["python -m cxr_core train", recipe.name, *given])
+
+
+def _changed(recipe: Recipe, epochs: int | None, backbone: str | None) -> Recipe:
+    """Apply what the command line asks for instead of the recipe's own.
+
+    Raises:
+        ArgumentError: When the recipe has no backbone to exchange, or on no epochs.
+    """
+    if epochs is not None:
+        if epochs < 1:
+            raise ArgumentError(f"epochs must be at least 1, but {epochs} came.")
+        recipe = replace(recipe, config=replace(recipe.config, epochs=epochs))
+    if backbone is None:
+        return recipe
+    if "backbone" not in recipe.options:
+        raise ArgumentError(f"'{recipe.name}' has no pretrained backbone to exchange.")
+    if backbone not in BACKBONES:
+        raise UnknownName("backbone", backbone, BACKBONES)
+    return replace(recipe, options={**recipe.options, "backbone": backbone})
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training leaves: all that a model is made of.
+
+    Attributes:
+        recipe: With its labels as they fit the folder.
+        network: With the chosen weights.
+        parts: The films.
+        run: Its history.
+        name: Of the model to be.
+        seed: It was trained with.
+        command: That trains it again.
+        epoch: Whose weights these are, when asked for.
+        control: The network trained with the middle of every film blacked out, and the test
+            films so blacked out.
+    """
+
+    recipe: Recipe
+    network: Any
+    parts: dict[str, Part]
+    run: Run
+    name: str
+    seed: int
+    command: str
+    epoch: int | None = None
+    control: tuple[Any, Part] | None = None
+
+
+def make_model(trained: Trained, progress: Progress | None = None) -> Path:
     """Calibrate a trained network, score the test split once, and register it.
 
     Nothing is visible under models/ until all of it is written.
     """
-    test, unrounded = parts["test"], network.get_weights()
+    recipe, network, name = trained.recipe, trained.network, trained.name
+    test, unrounded = trained.parts["test"], network.get_weights()
     round_weights(network)
-    decision = decide(network, parts["validation"], recipe, seed)
-    card = _card(recipe, network, parts, run.history(), decision, name, seed)
+    decision = decide(network, trained.parts["validation"], recipe, trained.seed)
+    card = _card(trained, decision)
+    facts = card.training
     # From here on test films are looked at, and nothing is chosen any more.
     rounded = network.get_weights()
     network.set_weights(unrounded)
-    exact = predict_logits(network, test.squares, recipe.preprocessing)
+    exact = predict_logits(network, test, recipe.preprocessing)
     network.set_weights(rounded)
-    card.training["test_auroc_float32_weights"] = mean_auroc(test.targets, exact, recipe.activation)
+    facts["test_auroc_float32_weights"] = mean_auroc(test.targets, exact, recipe.activation)
+    row = trained.run.history()[facts["best_epoch"] - 1]
+    facts["as_sources_count"] = as_sources_count(test.targets, exact, recipe.activation) | {
+        "train accuracy": row["accuracy"],
+        "train loss": row["loss"],
+    }
+    if trained.control:
+        facts["control"] = _control(*trained.control, recipe)
     aside = models_root() / f".{name}.new"
     shutil.rmtree(aside, ignore_errors=True)
     try:
@@ -245,62 +380,96 @@ def make_model(
         write_predictions(aside / "predictions.csv", table)
         text = json.dumps(report.to_json(), indent=2, ensure_ascii=False)
         (aside / "evaluation.json").write_text(text + "\n", "utf-8")
-        shutil.copyfile(run.table, aside / "history.csv")
+        shutil.copyfile(trained.run.table, aside / "history.csv")
         return publish(aside, name)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _card(
-    recipe: Recipe,
-    network: Any,
-    parts: dict[str, Part],
-    rows: list[dict[str, float]],
-    decision: Decision,
-    name: str,
-    seed: int,
-) -> ModelCard:
+def _control(network: Any, test: Part, recipe: Recipe) -> dict[str, Any]:
+    """Say what the same network scores on films whose middle it never saw."""
+    logits = predict_logits(network, test, recipe.preprocessing)
+    scores = probabilities(logits, Calibration("none", ()), recipe.activation)
+    areas = {
+        label: auroc(test.targets[:, k], scores[:, k]) for k, label in enumerate(recipe.labels)
+    }
+    return {
+        "blacked_out": recipe.control,
+        "auroc": {label: [area.value, area.low, area.high] for label, area in areas.items()},
+    }
+
+
+def _card(trained: Trained, decision: Decision) -> ModelCard:
     """Write down what was trained, on what, and what validation decided."""
+    recipe, network, parts = trained.recipe, trained.network, trained.parts
     weights = hashlib.sha256(b"".join(value.tobytes() for value in network.get_weights()))
     seen = sorted(film.digest for part in ("train", "validation") for film in parts[part].films)
     digest = hashlib.sha256("\n".join(seen).encode()).hexdigest()
     words = dict(recipe.card)
     if digest != recipe.data_digest:
-        words["data"] = f"Films of the user's own folder, not those of the recipe ({words['data']})"
+        instead = f", not those of the recipe ({words['data']})" if words["data"] else "."
+        words["data"] = f"Films of the user's own folder{instead}"
     today = datetime.now(UTC).date().isoformat()
-    rule = (
-        f"The highest threshold with sensitivity of at least {recipe.sensitivity:g} on validation "
-        f"films, each once as it is and {recipe.config.perturbed_copies} times perturbed as other "
-        "X-ray units would (tone, contrast, blur, noise, borders); fixed before any test film was "
-        "scored."
-    )
     return ModelCard(
-        name=name,
+        name=trained.name,
         labels=tuple(recipe.labels),
         activation=recipe.activation,
         preprocessing=recipe.preprocessing,
         operating_points=decision.operating_points,
-        operating_rule=rule if recipe.activation == "sigmoid" else "The largest probability.",
+        operating_rule=_rule(recipe),
         cannot_tell=decision.cannot_tell,
         calibration=decision.calibration,
         network=recipe.network,
         recipe=recipe.name,
-        training={
-            "epochs": len(rows),
-            "best_epoch": best_epoch(rows),
-            "films": len(parts["train"].films),
-            "validation_films": len(parts["validation"].films),
-            "test_films": len(parts["test"].films),
-            "seed": seed,
-            "seconds": round(sum(row["seconds"] for row in rows)),
-            "films_per_second": rows[-1]["films_per_second"],
-            "parameters": int(network.count_params()),
-            "validation": decision.record,
-            "keras": keras.__version__,
-            "backend": keras.backend.backend(),
-        },
+        training=_training_facts(trained) | {"validation": decision.record},
         data_digest=digest,
         version=f"{today}-{weights.hexdigest()[:8]}",
         created=today,
         **words,
+    )
+
+
+def _training_facts(trained: Trained) -> dict[str, Any]:
+    parts, rows = trained.parts, trained.run.history()
+    return {
+        "command": trained.command,
+        "epochs": len(rows),
+        "best_epoch": trained.epoch or chosen_epoch(rows, trained.recipe.config),
+        "films": len(parts["train"].films),
+        "validation_films": len(parts["validation"].films),
+        "test_films": len(parts["test"].films),
+        "in_two_parts": len(_shared(parts)),
+        "seed": trained.seed,
+        "seconds": round(sum(row["seconds"] for row in rows)),
+        "films_per_second": rows[-1]["films_per_second"],
+        "parameters": int(trained.network.count_params()),
+        "keras": keras.__version__,
+        "numpy": np.__version__,
+        "backend": keras.backend.backend(),
+    }
+
+
+def _rule(recipe: Recipe) -> str:
+    """Say in words how operating points were chosen."""
+    if recipe.activation == "softmax":
+        return "The largest probability."
+    if recipe.sensitivity is None:
+        return "Probability 0.5, as the source of this recipe did; nothing was chosen."
+    copies = recipe.config.perturbed_copies
+    again = (
+        f" and {copies} times perturbed as other X-ray units would (tone, contrast, blur, noise, "
+        "borders)"
+        if copies
+        else ""
+    )
+    return (
+        f"The highest threshold with sensitivity of at least {recipe.sensitivity:g} on validation "
+        f"films, each once as it is{again}; fixed before any test film was scored."
+    )
+
+
+def _shared(parts: dict[str, Part]) -> list[str]:
+    """Name the patients, and the byte-identical films, that more than one part holds."""
+    return overlap(
+        replace(film, split=split) for split, part in parts.items() for film in part.films
     )

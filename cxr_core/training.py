@@ -1,4 +1,4 @@
-"""From films to a trained network: split, augment, fit, resume.
+"""From films to a trained network: augment, fit, resume.
 
 Validation films, plain and perturbed, choose the epoch. Everything here is Keras 3 and
 numpy, so that the same training runs under the JAX and torch backends. What becomes of
@@ -9,9 +9,8 @@ import csv
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,124 +18,58 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from cxr_core.augmentation import ACQUISITION, TRAINING, augment
+from cxr_core import codes
+from cxr_core.augmentation import ACQUISITION, MILD, TRAINING, augment
 from cxr_core.calibration import Calibration, probabilities
-from cxr_core.datasets import DatasetIndex, Film, Progress, overlap, pixel_cache, split_by_patient
-from cxr_core.errors import DataError, TrainingError
-from cxr_core.networks import build_network
+from cxr_core.datasets import Progress
+from cxr_core.errors import TrainingError
+from cxr_core.networks import build_network, load_pretrained
+from cxr_core.parts import Part
 from cxr_core.preprocess import Preprocessing, finish, normalise
 from cxr_core.ranking import auroc
 from cxr_core.recipes import Recipe, TrainingConfig
 
+STRENGTHS = {"strong": TRAINING, "mild": MILD, "none": None}
 
-@dataclass(frozen=True)
-class Part:
-    """One part of a split, ready to read.
 
-    Attributes:
-        films: Its films, in order.
-        squares: uint8 (N, S, S), as decoded once.
-        targets: float32 (N, K) of 0 and 1.
+def film_weights(
+    y_true: NDArray[np.float32], config: TrainingConfig, activation: str
+) -> NDArray[np.float32]:
+    """Weigh each film (N,): so that classes count the same, or films without the finding more.
+
+    Films of several independent labels all count the same: no one weight fits them.
     """
-
-    films: tuple[Film, ...]
-    squares: NDArray[np.uint8]
-    targets: NDArray[np.float32]
-
-
-def targets(films: Sequence[Film], recipe: Recipe) -> NDArray[np.float32]:
-    """Say for each film (N) and label (K) whether the data call it true: float32 (N, K)."""
-    rows = [
-        [
-            bool(set(meaning) & set(film.findings)) if meaning else not film.findings
-            for meaning in recipe.labels.values()
-        ]
-        for film in films
-    ]
-    return np.array(rows, np.float32).reshape(len(films), len(recipe.labels))
-
-
-def prepare_parts(
-    dataset: DatasetIndex, recipe: Recipe, seed: int, progress: Progress | None = None
-) -> dict[str, Part]:
-    """Split a data folder as its own folders say, carve validation by patient, decode once.
-
-    Returns:
-        The parts "train", "validation" and "test".
-
-    Raises:
-        DataError: When a patient is in two splits, or a part lacks a class.
-    """
-    shared = overlap(dataset.films)
-    if shared:
-        raise DataError(
-            f"{len(shared)} patients or films are in more than one split of '{dataset.root}' "
-            f"({', '.join(shared[:3])}, ...): test figures would be worth nothing. Split by "
-            "patient first."
-        )
-    by_split: dict[str, tuple[Film, ...]] = {
-        split: tuple(film for film in dataset.films if film.split == split)
-        for split in ("train", "validation", "test")
-    }
-    if not by_split["train"]:
-        if any(by_split.values()):
-            there = " and ".join(split for split, films in by_split.items() if films)
-            raise DataError(
-                f"'{dataset.root}' has films for {there} but none to train on. Name the folder of "
-                "the training films 'train'."
-            )
-        by_split = split_by_patient(
-            dataset.films, {"train": 0.7, "validation": 0.15, "test": 0.15}, seed
-        )
-    if not by_split["validation"]:
-        share = recipe.config.validation
-        by_split |= split_by_patient(
-            by_split["train"], {"train": 1 - share, "validation": share}, seed
-        )
-    for split, films in by_split.items():
-        counts = targets(films, recipe).sum(axis=0)
-        for label, positives in zip(recipe.labels, counts, strict=True):
-            if not 0 < positives < len(films):
-                raise DataError(
-                    f"The {split} part has {len(films)} films, {int(positives)} of them "
-                    f"'{label}': both kinds are needed. Check the class folders of '{dataset.root}'"
-                )
-    return {
-        split: Part(
-            films,
-            pixel_cache(dataset.root, films, recipe.preprocessing, progress),
-            targets(films, recipe),
-        )
-        for split, films in by_split.items()
-    }
-
-
-def film_weights(y_true: NDArray[np.float32], config: TrainingConfig) -> NDArray[np.float32]:
-    """Weigh each film (N,) so that every class of a one-answer problem counts the same."""
-    if config.class_weight == "none":
+    if config.class_weight == "none" or (activation == "sigmoid" and y_true.shape[1] > 1):
         return np.ones(len(y_true), np.float32)
     classes = y_true[:, 0].astype(int) if y_true.shape[1] == 1 else y_true.argmax(axis=1)
+    if config.class_weight != "balanced":
+        return np.where(classes == 0, config.class_weight, 1).astype(np.float32)
     counts = np.bincount(classes)
     balanced = len(classes) / (np.count_nonzero(counts) * counts[classes])
     return np.asarray(balanced, np.float32)
 
 
 def batches(
-    part: Part, preprocessing: Preprocessing, config: TrainingConfig, seed: int, epoch: int
+    part: Part, recipe: Recipe, seed: int, epoch: int
 ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]]:
-    """Yield (pixels, targets, weights) of one epoch; the same for the same seed and epoch.
+    """Yield (pixels or codes, targets, weights) of one epoch; the same for the same seed and epoch.
 
     Films are shuffled anew each epoch; what does not fill the last batch waits for the next
     shuffle. The next batch is made ready while the network works on this one.
     """
+    config = recipe.config
     order = np.random.default_rng((seed, epoch)).permutation(len(part.films))
-    weights = film_weights(part.targets, config)
+    weights = film_weights(part.targets, config, recipe.activation)
+    strength = STRENGTHS[config.augmentation]
 
     def make(k: int) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
         rows = np.sort(order[k * config.batch : (k + 1) * config.batch])
+        if part.codes is not None:
+            return part.codes[rows].astype(np.float32), part.targets[rows], weights[rows]
         films = part.squares[rows].astype(np.float32) / np.float32(255)
-        varied = augment(films, TRAINING, np.random.default_rng((seed, epoch, k)))
-        return normalise(varied, preprocessing)[0], part.targets[rows], weights[rows]
+        if strength is not None:
+            films = augment(films, strength, np.random.default_rng((seed, epoch, k)))
+        return normalise(films, recipe.preprocessing)[0], part.targets[rows], weights[rows]
 
     with ThreadPoolExecutor(1) as pool:
         steps = len(part.films) // config.batch
@@ -148,27 +81,32 @@ def batches(
             yield ready
 
 
-def perturbed(part: Part, recipe: Recipe, seed: int) -> NDArray[np.uint8]:
-    """Return each film as other units might have taken it: uint8 (copies x N, S, S)."""
+def perturbed(part: Part, recipe: Recipe, seed: int) -> Part:
+    """Return each film as other units might have taken it, `perturbed_copies` times over."""
+    copies = recipe.config.perturbed_copies
     rng = np.random.default_rng((seed, 1))
     films = part.squares.astype(np.float32) / np.float32(255)
-    copies = [
+    varied = [
         augment(films[k : k + recipe.config.batch], ACQUISITION, rng)  # each with its own blur
-        for _ in range(recipe.config.perturbed_copies)
+        for _ in range(copies)
         for k in range(0, len(films), recipe.config.batch)
     ]
-    return np.rint(np.concatenate(copies) * 255).astype(np.uint8)
+    squares = np.concatenate(varied) if varied else films[:0]
+    return Part(
+        part.films * copies,
+        np.rint(squares * 255).astype(np.uint8),
+        np.tile(part.targets, (copies, 1)),
+    )
 
 
-def predict_logits(
-    network: Any, squares: NDArray[np.uint8], preprocessing: Preprocessing
-) -> NDArray[np.float32]:
-    """Score squares uint8 (N, S, S), 64 at a time: float32 (N, K)."""
-    parts = [
-        network.predict_on_batch(finish(squares[k : k + 64], preprocessing))
-        for k in range(0, len(squares), 64)
-    ]
-    return np.concatenate(parts).astype(np.float32)
+def predict_logits(network: Any, part: Part, preprocessing: Preprocessing) -> NDArray[np.float32]:
+    """Score a part's squares, or its codes where it has them, 64 at a time: float32 (N, K)."""
+    scores = [np.empty((0, part.targets.shape[1]), np.float32)]
+    for k in range(0, len(part.films), 64):
+        some = slice(k, k + 64)
+        read = finish(part.squares[some], preprocessing) if part.codes is None else part.codes[some]
+        scores.append(network.predict_on_batch(np.asarray(read, np.float32)))
+    return np.concatenate(scores).astype(np.float32)
 
 
 def mean_auroc(y_true: NDArray[np.float32], logits: NDArray[np.float32], activation: str) -> float:
@@ -179,31 +117,69 @@ def mean_auroc(y_true: NDArray[np.float32], logits: NDArray[np.float32], activat
     return float(np.mean(known)) if known else float("nan")
 
 
+def as_sources_count(
+    y_true: NDArray[np.float32], logits: NDArray[np.float32], activation: str
+) -> dict[str, float]:
+    """Count as Keras does, with every film and label in one heap.
+
+    Accuracy, precision and recall are at probability 0.5, or by the largest. On many labels
+    that are mostly absent they and the pooled AUC say little, and stand here only beside
+    figures that others published. Without films of both kinds there is no "auc".
+    """
+    scores = probabilities(logits, Calibration("none", ()), activation)
+    true, chance = y_true == 1, np.clip(scores, 1e-7, 1 - 1e-7)
+    if activation == "softmax":
+        loss = -np.log(chance[true]).mean()
+        said = scores == scores.max(axis=1, keepdims=True)
+        right = said[true].mean()
+    else:
+        loss = -np.log(np.where(true, chance, 1 - chance)).mean()
+        said = scores >= 0.5
+        right = (said == true).mean()
+    pooled = auroc(y_true.ravel(), scores.ravel()).value
+    return {
+        "loss": float(loss),
+        "accuracy": float(right),
+        **({} if pooled is None else {"auc": pooled}),
+        "precision": float((said & true).sum() / max(said.sum(), 1)),
+        "recall": float((said & true).sum() / max(true.sum(), 1)),
+    }
+
+
 def compile_network(network: Any, recipe: Recipe, steps: int) -> None:
     """Give a network its loss, optimiser and schedule; `steps` is the whole training's."""
-    config = recipe.config
-    warmup = max(1, round(config.warmup * steps))
-    schedule = keras.optimizers.schedules.CosineDecay(
-        config.learning_rate * 0.02,
-        max(1, steps - warmup),
-        warmup_target=config.learning_rate,
-        warmup_steps=warmup,
+    sigmoid = recipe.activation == "sigmoid"
+    losses, metrics = keras.losses, keras.metrics
+    loss = losses.BinaryCrossentropy if sigmoid else losses.CategoricalCrossentropy
+    # Logits: 0 is a probability of 0.5.
+    right = metrics.BinaryAccuracy(threshold=0.0) if sigmoid else metrics.CategoricalAccuracy()
+    network.compile(
+        _optimizer(recipe.config, steps),
+        loss(from_logits=True, label_smoothing=recipe.config.label_smoothing),
+        metrics=[right],
+        # XLA slows convolutions down on processors (measured); elsewhere Keras may choose.
+        jit_compile=False if keras.backend.backend() == "tensorflow" else "auto",
     )
-    optimizer = keras.optimizers.AdamW(
-        schedule,
-        weight_decay=config.weight_decay,
-        use_ema=True,
-        ema_momentum=config.average,
-        clipnorm=5.0,
-    )
-    losses = keras.losses
-    kind = losses.BinaryCrossentropy if recipe.activation == "sigmoid" else None
-    loss = (kind or losses.CategoricalCrossentropy)(
-        from_logits=True, label_smoothing=config.label_smoothing
-    )
-    # XLA slows convolutions down on processors (measured); elsewhere Keras may choose.
-    jit = False if keras.backend.backend() == "tensorflow" else "auto"
-    network.compile(optimizer, loss, jit_compile=jit)
+
+
+def _optimizer(config: TrainingConfig, steps: int) -> Any:
+    rate: Any = config.learning_rate
+    if config.schedule == "cosine":
+        warmup = max(1, round(config.warmup * steps))
+        rate = keras.optimizers.schedules.CosineDecay(
+            config.learning_rate * 0.02,
+            max(1, steps - warmup),
+            warmup_target=config.learning_rate,
+            warmup_steps=warmup,
+        )
+    common: dict[str, Any] = {"clipnorm": 5.0}
+    if config.average:
+        common |= {"use_ema": True, "ema_momentum": config.average}
+    if config.optimizer == "sgd":
+        return keras.optimizers.SGD(rate, momentum=0.9, **common)
+    if config.optimizer == "adam":
+        return keras.optimizers.Adam(rate, **common)
+    return keras.optimizers.AdamW(rate, weight_decay=config.weight_decay, **common)
 
 
 class Run:
@@ -259,29 +235,52 @@ class Run:
             writer.writerows(rows)
         aside.replace(self.table)
 
-    def keep(self, network: Any, rows: list[dict[str, float]], averaged: list[Any]) -> None:
+    def checkpoint(self, epoch: int) -> Path:
+        """Name the file of one epoch's weights, which some recipes keep."""
+        return self.folder / f"epoch-{epoch:03d}.weights.h5"
+
+    def keep(
+        self,
+        network: Any,
+        rows: list[dict[str, float]],
+        averaged: list[Any],
+        config: TrainingConfig,
+    ) -> None:
         """Keep one finished epoch; `averaged` are the weights that were validated."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self.write_history(rows)
-        if best_epoch(rows) == len(rows):
-            raw = network.get_weights()
-            network.set_weights(averaged)
+        raw = network.get_weights()
+        network.set_weights(averaged)
+        wanted = [self.best] if chosen_epoch(rows, config) == len(rows) else []
+        if config.checkpoints:
+            wanted.append(self.checkpoint(len(rows)))
+        for path in wanted:
             aside = self.folder / "aside.weights.h5"
             network.save_weights(aside)
-            aside.replace(self.best)
-            network.set_weights(raw)
+            aside.replace(path)
+        network.set_weights(raw)
         aside = self.folder / "aside.keras"
         network.save(aside)
         aside.replace(self.state)
 
 
-def best_epoch(rows: list[dict[str, float]]) -> int:
-    """Return the epoch (from 1) with the highest AUROC on perturbed validation films."""
-    return 1 + int(np.argmax([row["perturbed_auroc"] for row in rows]))
+def chosen_epoch(rows: list[dict[str, float]], config: TrainingConfig) -> int:
+    """Return the epoch (from 1) whose weights become the model.
+
+    That is the last, or the first with the highest AUROC on perturbed validation films, or on
+    plain ones when none are perturbed.
+    """
+    if config.keep == "last":
+        return len(rows)
+    column = "perturbed_auroc" if config.perturbed_copies else "validation_auroc"
+    values = [row[column] for row in rows]
+    return 1 + int(np.argmax(np.nan_to_num(values, nan=-1)))
 
 
 def averaged_weights(network: Any) -> list[Any]:
     """Return the weights with the optimiser's running averages in place of the last step's."""
+    if not network.optimizer.use_ema:
+        return list(network.get_weights())
     raw = network.get_weights()
     network.optimizer.finalize_variable_values(network.trainable_variables)
     averaged = network.get_weights()
@@ -297,9 +296,10 @@ def fit(
     seed: int,
     resume: bool = False,
     weights: str | None = None,
+    epoch_wanted: int | None = None,
     progress: Progress | None = None,
 ) -> Any:
-    """Train a network, epoch by epoch, and return it with its best epoch's weights.
+    """Train a network, epoch by epoch, and return it with its chosen epoch's weights.
 
     Args:
         recipe: What to train.
@@ -308,6 +308,7 @@ def fit(
         seed: Of weights, order and augmentation.
         resume: Continue the training that `run` holds, if it holds one.
         weights: "imagenet" or a file of weights to start from; random when None.
+        epoch_wanted: Return this epoch's weights instead, of a recipe that keeps them all.
         progress: Told of steps within an epoch, and of epochs.
 
     Raises:
@@ -320,37 +321,68 @@ def fit(
         raise TrainingError(
             f"{len(train.films)} training films do not fill one batch of {recipe.config.batch}."
         )
-    run.claim(_conditions(recipe, parts, seed))
-    network, rows = _start(recipe, run, steps, seed, resume, weights)
+    network = _build(recipe, seed, weights)
+    run.claim(_conditions(recipe, parts, seed, network))
     held = parts["validation"]
     hard = perturbed(held, recipe, seed)
+    fitted = network
+    if recipe.config.frozen:
+        fitted = codes.above(network)
+        train, held, hard = (
+            codes.with_codes(part, network, recipe.preprocessing, progress)
+            for part in (train, held, hard)
+        )
+    fitted, rows = _start(fitted, recipe, run, steps, resume)
     for epoch in range(len(rows), recipe.config.epochs):
-        row = {"epoch": epoch + 1.0, **_one_epoch(network, train, recipe, seed, epoch, progress)}
+        row = {"epoch": epoch + 1.0, **_one_epoch(fitted, train, recipe, seed, epoch, progress)}
         if not np.isfinite(row["loss"]):
             raise TrainingError(
                 f"The loss became {row['loss']} in epoch {epoch + 1}. Lower the learning rate."
             )
-        raw, averaged = network.get_weights(), averaged_weights(network)
-        network.set_weights(averaged)
-        row |= _validate(network, held, hard, recipe)
-        network.set_weights(raw)
+        raw, averaged = fitted.get_weights(), averaged_weights(fitted)
+        fitted.set_weights(averaged)
+        row |= _validate(fitted, held, hard, recipe)
+        fitted.set_weights(raw)
         rows.append(row)
-        run.keep(network, rows, averaged)
+        run.keep(fitted, rows, averaged, recipe.config)
         if progress:
-            progress(
-                f"Epoch {epoch + 1}: loss {row['loss']:.3f}, validation AUROC "
-                f"{row['validation_auroc']:.4f}, perturbed {row['perturbed_auroc']:.4f}, "
-                f"{row['films_per_second']:.0f} films/s",
-                epoch + 1,
-                recipe.config.epochs,
-            )
-    network.load_weights(run.best)
-    return network
+            progress(_told(row), epoch + 1, recipe.config.epochs)
+    fitted.load_weights(_wanted(run, epoch_wanted, recipe))
+    if recipe.config.frozen:
+        codes.above(network).set_weights(fitted.get_weights())
+        return network
+    return fitted
 
 
-def _conditions(recipe: Recipe, parts: dict[str, Part], seed: int) -> dict[str, Any]:
+def _told(row: dict[str, float]) -> str:
+    """Say in one line how an epoch went."""
+    hard = f", perturbed {row['perturbed_auroc']:.4f}" if "perturbed_auroc" in row else ""
+    return (
+        f"Epoch {row['epoch']:.0f}: loss {row['loss']:.3f}, accuracy {row['accuracy']:.3f}, "
+        f"validation AUROC {row['validation_auroc']:.4f}{hard}, "
+        f"{row['films_per_second']:.0f} films/s"
+    )
+
+
+def _wanted(run: Run, epoch: int | None, recipe: Recipe) -> Path:
+    """Return the weights that become the model."""
+    if epoch is None:
+        return run.best
+    path = run.checkpoint(epoch)
+    if not path.exists():
+        kept = sorted(int(file.name[6:9]) for file in run.folder.glob("epoch-*.weights.h5"))
+        raise TrainingError(
+            f"Epoch {epoch} is not kept in '{run.folder}'. Kept: "
+            f"{f'{kept[0]} to {kept[-1]}' if kept else f'none ({recipe.name} keeps none)'}."
+        )
+    return path
+
+
+def _conditions(recipe: Recipe, parts: dict[str, Part], seed: int, network: Any) -> dict[str, Any]:
     """Say what a training depends on, in plain JSON values."""
+    below = codes.digest(codes.below(network)) if recipe.config.frozen else None
     return {
+        "backbone": below,
         "seed": seed,
         "recipe": repr(recipe),
         **{
@@ -362,19 +394,8 @@ def _conditions(recipe: Recipe, parts: dict[str, Part], seed: int) -> dict[str, 
     }
 
 
-def _start(
-    recipe: Recipe, run: Run, steps: int, seed: int, resume: bool, weights: str | None
-) -> tuple[Any, list[dict[str, float]]]:
-    """Build a network, or load the one that an interrupted training left."""
-    if run.state.exists():
-        if not resume:
-            raise TrainingError(
-                f"A training of {len(run.history())} epochs lies in '{run.folder}'. Add --resume "
-                "to continue it, or delete that folder to start anew."
-            )
-        network = keras.models.load_model(run.state)
-        # The optimiser's own count says which epoch this state belongs to.
-        return network, run.history()[: int(network.optimizer.iterations) // steps]
+def _build(recipe: Recipe, seed: int, weights: str | None) -> Any:
+    """Build the recipe's network as it is before the first step."""
     keras.utils.set_random_seed(seed)
     network = build_network(
         recipe.network,
@@ -384,26 +405,25 @@ def _start(
         **recipe.options,
     )
     if weights is not None:
-        _load_weights(network, recipe, weights)
-    compile_network(network, recipe, steps * recipe.config.epochs)
-    return network, []
+        load_pretrained(network, weights, backbone=recipe.options.get("backbone"))
+    return network
 
 
-def _load_weights(network: Any, recipe: Recipe, weights: str) -> None:
-    """Start from weights that another training left in a file."""
-    if weights == "imagenet":
+def _start(
+    network: Any, recipe: Recipe, run: Run, steps: int, resume: bool
+) -> tuple[Any, list[dict[str, float]]]:
+    """Compile a fresh network, or load the one that an interrupted training left."""
+    if not run.state.exists():
+        compile_network(network, recipe, steps * recipe.config.epochs)
+        return network, []
+    if not resume:
         raise TrainingError(
-            f"There are no ImageNet weights for the network '{recipe.network}'. Leave --weights "
-            "out to start from random weights, or name a file that this network was saved to."
+            f"A training of {len(run.history())} epochs lies in '{run.folder}'. Add --resume "
+            "to continue it, or delete that folder to start anew."
         )
-    if not Path(weights).is_file():
-        raise TrainingError(f"There is no weights file '{weights}'; check the path.")
-    try:
-        network.load_weights(weights)
-    except (ValueError, OSError, KeyError) as error:
-        raise TrainingError(
-            f"The weights in '{weights}' do not fit the network '{recipe.network}' ({error})."
-        ) from error
+    network = keras.models.load_model(run.state)
+    # The optimiser's own count says which epoch this state belongs to.
+    return network, run.history()[: int(network.optimizer.iterations) // steps]
 
 
 def _one_epoch(
@@ -412,18 +432,20 @@ def _one_epoch(
     """Run every step of one epoch; say the mean loss and where the time went."""
     steps = len(part.films) // recipe.config.batch
     _reseed(network, seed, epoch)
-    began, waited, losses = time.perf_counter(), 0.0, []
-    source = batches(part, recipe.preprocessing, recipe.config, seed, epoch)
+    began, waited, told = time.perf_counter(), 0.0, []
+    source = batches(part, recipe, seed, epoch)
     for step in range(steps):
         asked = time.perf_counter()
         pixels, wanted, weights = next(source)
         waited += time.perf_counter() - asked
-        losses.append(float(network.train_on_batch(pixels, wanted, weights)))
+        told.append(network.train_on_batch(pixels, wanted, weights))
         if progress:
             progress(f"Epoch {epoch + 1}", step + 1, steps)
     seconds = time.perf_counter() - began
+    loss, accuracy = np.mean(np.asarray(told, np.float64), axis=0)
     return {
-        "loss": float(np.mean(losses)),
+        "loss": float(loss),
+        "accuracy": float(accuracy),
         "learning_rate": float(network.optimizer.learning_rate),
         "seconds": round(seconds, 2),
         "films_per_second": round(steps * recipe.config.batch / seconds, 2),
@@ -440,15 +462,16 @@ def _reseed(network: Any, seed: int, epoch: int) -> None:
             generator.state.assign(numbers.astype(generator.state.dtype))
 
 
-def _validate(
-    network: Any, held: Part, hard: NDArray[np.uint8], recipe: Recipe
-) -> dict[str, float]:
+def _validate(network: Any, held: Part, hard: Part, recipe: Recipe) -> dict[str, float]:
     """Score validation films, plain and perturbed."""
-    copies = len(hard) // len(held.films)
-    plain = predict_logits(network, held.squares, recipe.preprocessing)
-    other = predict_logits(network, hard, recipe.preprocessing)
-    truth = np.tile(held.targets, (copies, 1))
-    return {
+    plain = predict_logits(network, held, recipe.preprocessing)
+    counted = as_sources_count(held.targets, plain, recipe.activation)
+    told = {
+        "validation_loss": counted["loss"],
+        "validation_accuracy": counted["accuracy"],
         "validation_auroc": mean_auroc(held.targets, plain, recipe.activation),
-        "perturbed_auroc": mean_auroc(truth, other, recipe.activation),
     }
+    if hard.films:
+        other = predict_logits(network, hard, recipe.preprocessing)
+        told["perturbed_auroc"] = mean_auroc(hard.targets, other, recipe.activation)
+    return told

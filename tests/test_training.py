@@ -16,20 +16,19 @@ from cxr_core.cards import load_card, load_history
 from cxr_core.datasets import Film, index
 from cxr_core.errors import ArgumentError, DataError, TrainingError
 from cxr_core.evaluation import threshold_report
+from cxr_core.parts import Part, prepare_parts, targets
 from cxr_core.preprocess import finish
 from cxr_core.recipes import get_recipe, list_recipes, register_recipe
 from cxr_core.release import decide, train
 from cxr_core.training import (
-    Part,
     Run,
+    as_sources_count,
     batches,
-    best_epoch,
+    chosen_epoch,
     film_weights,
     fit,
     perturbed,
     predict_logits,
-    prepare_parts,
-    targets,
 )
 
 pytestmark = pytest.mark.slow
@@ -83,15 +82,45 @@ def test_a_part_with_one_class_is_refused(phantom_folder, tiny_recipe):
 def test_weights_make_classes_count_the_same():
     y_true = np.array([[1], [1], [1], [0]], np.float32)
     config = get_recipe("pediatric-pneumonia").config
-    weights = film_weights(y_true, config)
+    weights = film_weights(y_true, config, "sigmoid")
     assert weights[:3].sum() == pytest.approx(weights[3:].sum())
     assert weights.mean() == pytest.approx(1)
-    assert film_weights(y_true, replace(config, class_weight="none")).tolist() == [1] * 4
+    none, normal = (replace(config, class_weight=weight) for weight in ("none", 2.0))
+    assert film_weights(y_true, none, "sigmoid").tolist() == [1] * 4
+    assert film_weights(y_true, normal, "sigmoid").tolist() == [1, 1, 1, 2]
+    several = np.array([[1, 0], [1, 1], [0, 0]], np.float32)
+    assert film_weights(several, config, "sigmoid").tolist() == [1] * 3
+
+
+def test_figures_are_counted_as_keras_counts_them():
+    import keras
+
+    rng = np.random.default_rng(0)
+    y_true = (rng.random((40, 3)) < 0.4).astype(np.float32)
+    logits = rng.normal(size=(40, 3)).astype(np.float32)
+    told = as_sources_count(y_true, logits, "sigmoid")
+    loss = keras.losses.BinaryCrossentropy(from_logits=True)(y_true, logits)
+    assert told["loss"] == pytest.approx(float(loss), rel=1e-4)
+    metrics = {
+        "accuracy": keras.metrics.BinaryAccuracy(threshold=0.5),
+        "precision": keras.metrics.Precision(0.5),
+        "recall": keras.metrics.Recall(0.5),
+        "auc": keras.metrics.AUC(num_thresholds=2000),
+    }
+    for name, metric in metrics.items():
+        metric.update_state(y_true, 1 / (1 + np.exp(-logits)))
+        assert told[name] == pytest.approx(float(metric.result()), abs=1e-3), name
+    one = np.eye(3, dtype=np.float32)[y_true.argmax(axis=1)]
+    told = as_sources_count(one, logits, "softmax")
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True)(one, logits)
+    assert told["loss"] == pytest.approx(float(loss), rel=1e-4)
+    assert told["accuracy"] == (logits.argmax(axis=1) == one.argmax(axis=1)).mean()
+    assert "auc" not in as_sources_count(np.ones((2, 1), np.float32), logits[:2, :1], "sigmoid")
 
 
 def test_batches_repeat_for_an_epoch_and_change_with_it(parts, tiny_recipe):
     def epoch(number):
-        made = batches(parts["train"], tiny_recipe.preprocessing, tiny_recipe.config, 0, number)
+        made = batches(parts["train"], tiny_recipe, 0, number)
         return [np.concatenate(each) for each in zip(*made, strict=True)]
 
     for one, other in zip(epoch(3), epoch(3), strict=True):
@@ -103,14 +132,24 @@ def test_batches_repeat_for_an_epoch_and_change_with_it(parts, tiny_recipe):
 def test_perturbed_copies_are_fixed_by_the_seed(parts, tiny_recipe):
     held = parts["validation"]
     hard = perturbed(held, tiny_recipe, 0)
-    assert hard.shape == (2 * len(held.films), 64, 64) and hard.dtype == np.uint8
-    assert_array_equal(hard, perturbed(held, tiny_recipe, 0))
-    assert (hard[: len(held.films)] != held.squares).mean() > 0.5
+    assert hard.squares.shape == (2 * len(held.films), 64, 64) and hard.squares.dtype == np.uint8
+    assert_array_equal(hard.squares, perturbed(held, tiny_recipe, 0).squares)
+    assert (hard.squares[: len(held.films)] != held.squares).mean() > 0.5
+    assert_array_equal(hard.targets[len(held.films) :], held.targets)
+    none = replace(tiny_recipe, config=replace(tiny_recipe.config, perturbed_copies=0))
+    assert perturbed(held, none, 0).squares.shape == (0, 64, 64)
 
 
-def test_the_best_epoch_is_the_first_highest_on_perturbed_films():
-    rows = [{"perturbed_auroc": value} for value in (0.8, 0.9, 0.85, 0.9)]
-    assert best_epoch(rows) == 2
+def test_the_chosen_epoch_is_the_first_highest_on_perturbed_films_or_the_last(tiny_recipe):
+    rows = [
+        {"perturbed_auroc": value, "validation_auroc": value + (value == 0.85)}
+        for value in (0.8, 0.9, 0.85, 0.9)
+    ]
+    config = tiny_recipe.config
+    assert chosen_epoch(rows, config) == 2
+    assert chosen_epoch(rows, replace(config, perturbed_copies=0)) == 3
+    assert chosen_epoch(rows, replace(config, keep="last")) == 4
+    assert chosen_epoch([{"perturbed_auroc": np.nan}], config) == 1
 
 
 def test_a_training_learns_keeps_its_best_and_resumes_with_the_same_history(
@@ -120,7 +159,7 @@ def test_a_training_learns_keeps_its_best_and_resumes_with_the_same_history(
     four = replace(tiny_recipe, config=replace(tiny_recipe.config, epochs=4))
     whole = Run(tmp_path / "whole")
     network = fit(four, parts, whole, seed=1)
-    kept = predict_logits(network, parts["validation"].squares, four.preprocessing)
+    kept = predict_logits(network, parts["validation"], four.preprocessing)
 
     class Stop(Exception):
         pass
@@ -142,7 +181,7 @@ def test_a_training_learns_keeps_its_best_and_resumes_with_the_same_history(
     assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
     for key in ("loss", "learning_rate", "perturbed_auroc"):
         assert_allclose([r[key] for r in rows], [r[key] for r in expected], rtol=2e-2)
-    resumed = predict_logits(again, parts["validation"].squares, four.preprocessing)
+    resumed = predict_logits(again, parts["validation"], four.preprocessing)
     assert_allclose(resumed, kept, atol=0.1)
     assert expected[-1]["loss"] < expected[0]["loss"]
 
@@ -205,7 +244,7 @@ def test_the_operating_point_keeps_its_promise_on_the_films_that_chose_it(
     decision = decide(network, held, tiny_recipe, 0)
     from cxr_core.calibration import probabilities
 
-    squares = np.concatenate([held.squares, perturbed(held, tiny_recipe, 0)])
+    squares = np.concatenate([held.squares, perturbed(held, tiny_recipe, 0).squares])
     scores = probabilities(
         network.predict_on_batch(finish(squares, tiny_recipe.preprocessing)),
         decision.calibration,

@@ -17,7 +17,7 @@ from cxr_core.datasets.films import (
     summarise,
 )
 from cxr_core.datasets.layouts import index, list_layouts, register_layout
-from cxr_core.datasets.splits import split_by_patient
+from cxr_core.datasets.splits import split_by_film, split_by_patient
 
 __all__ = [
     "Box",
@@ -32,6 +32,7 @@ __all__ = [
     "overlap",
     "pixel_cache",
     "register_layout",
+    "split_by_film",
     "split_by_patient",
     "summarise",
 ]

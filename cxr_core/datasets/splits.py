@@ -1,7 +1,8 @@
-"""Who trains, who chooses, who is scored: splits that keep every patient on one side."""
+"""Who trains, who chooses, who is scored: by patient, or by film where a source did so."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from math import ceil
 
 import numpy as np
 
@@ -27,6 +28,11 @@ def _groups(films: Sequence[Film]) -> Iterator[list[Film]]:
     yield from together.values()
 
 
+def _require_shares(fractions: Mapping[str, float]) -> None:
+    if any(share <= 0 for share in fractions.values()) or abs(sum(fractions.values()) - 1) > 1e-9:
+        raise ArgumentError(f"Split fractions must be positive and sum to 1, but {fractions} came.")
+
+
 def split_by_patient(
     films: Sequence[Film], fractions: Mapping[str, float], seed: int
 ) -> dict[str, tuple[Film, ...]]:
@@ -46,8 +52,7 @@ def split_by_patient(
     Raises:
         ArgumentError: When the shares are not positive or do not sum to 1.
     """
-    if any(share <= 0 for share in fractions.values()) or abs(sum(fractions.values()) - 1) > 1e-9:
-        raise ArgumentError(f"Split fractions must be positive and sum to 1, but {fractions} came.")
+    _require_shares(fractions)
     strata = defaultdict(list)
     for group in _groups(sorted(films, key=lambda film: film.file)):
         strata[group[0].findings].append(group)
@@ -61,3 +66,54 @@ def split_by_patient(
             parts[name] += groups[k]
             dealt[name] += len(groups[k])
     return {name: tuple(sorted(part, key=lambda film: film.file)) for name, part in parts.items()}
+
+
+def split_by_film(
+    films: Sequence[Film], fractions: Mapping[str, float], seed: int
+) -> dict[str, tuple[Film, ...]]:
+    """Split films as if each were a patient of its own, the way many published figures were made.
+
+    Patients and duplicates fall on both sides, which flatters what is scored: this is for
+    showing by how much, and for taking a part of films that all serve the same purpose. Every
+    part but the first gets its share of all films rounded up, the first what is left (as
+    scikit-learn's train_test_split, used twice); strata are findings.
+
+    Args:
+        films: What to split.
+        fractions: Share of the films for each part, the first being what is left.
+        seed: The same seed gives the same split, whatever order the films come in.
+
+    Returns:
+        The films of each part, in sorted order.
+
+    Raises:
+        ArgumentError: When the shares are not positive or do not sum to 1.
+    """
+    _require_shares(fractions)
+    first, *others = fractions
+    rng = np.random.default_rng(seed)
+    left = sorted(films, key=lambda film: film.file)
+    total, parts = len(left), {}
+    for name in others:
+        wanted = ceil(round(fractions[name] * total, 6))
+        taken = _stratified(left, min(wanted, len(left)), rng)
+        parts[name] = tuple(film for k, film in enumerate(left) if k in taken)
+        left = [film for k, film in enumerate(left) if k not in taken]
+    return {first: tuple(left)} | parts
+
+
+def _stratified(films: Sequence[Film], wanted: int, rng: np.random.Generator) -> set[int]:
+    """Choose positions so that each stratum gives its share, to the nearest film."""
+    strata = defaultdict(list)
+    for position, film in enumerate(films):
+        strata[film.findings].append(position)
+    quotas = {key: wanted * len(places) / len(films) for key, places in strata.items()}
+    counts = {key: int(quota) for key, quota in quotas.items()}
+    by_remainder = sorted(quotas, key=lambda key: (counts[key] - quotas[key], key))
+    for key in by_remainder[: wanted - sum(counts.values())]:
+        counts[key] += 1
+    return {
+        int(position)
+        for key in sorted(strata)
+        for position in rng.permutation(strata[key])[: counts[key]]
+    }

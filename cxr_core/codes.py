@@ -1,0 +1,106 @@
+"""What a frozen backbone sees on each film, computed once and kept.
+
+A network whose backbone stays as it came needs each film's last map only once: the layers
+above are then fitted in seconds, epoch after epoch ("CNN codes", Razavian et al., CVPR
+Workshops 2014, arXiv:1403.6382).
+"""
+
+import hashlib
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from cxr_core.datasets import Progress, cache_root
+from cxr_core.parts import Part
+from cxr_core.preprocess import Preprocessing, finish
+
+CHUNK = 64
+
+
+def below(network: Any) -> Any:
+    """Return the network from film to "features"; it shares the weights."""
+    return keras.Model(network.input, network.get_layer("features").output)
+
+
+def above(network: Any) -> Any:
+    """Return the network from "features" to "logits"; it shares the weights."""
+    features, logits = (network.get_layer(name).output for name in ("features", "logits"))
+    return keras.Model(features, logits)
+
+
+def with_codes(
+    part: Part, network: Any, preprocessing: Preprocessing, progress: Progress | None = None
+) -> Part:
+    """Add the codes of every film, from the cache where they are known.
+
+    Raises:
+        DataError: When the disk has no room for them.
+    """
+    return replace(part, codes=_cached(part.squares, below(network), preprocessing, progress))
+
+
+def digest(network: Any) -> str:
+    """Return the SHA-256 of all weights of a network."""
+    weights = hashlib.sha256()
+    for value in network.get_weights():
+        weights.update(np.ascontiguousarray(value).tobytes())
+    return weights.hexdigest()
+
+
+def _cached(
+    squares: NDArray[np.uint8],
+    backbone: Any,
+    preprocessing: Preprocessing,
+    progress: Progress | None,
+) -> NDArray[np.float16]:
+    """Read codes from a file named after weights and pixels, or compute them into it.
+
+    The number of films done stands beside the unfinished file, so that a killed run goes on
+    where it was.
+    """
+    rules = (digest(backbone), backbone.output_shape, preprocessing, squares.shape)
+    key = hashlib.sha256(repr(rules).encode())
+    for square in squares:
+        key.update(np.ascontiguousarray(square).tobytes())
+    path = cache_root() / f"codes-{key.hexdigest()[:32]}.npy"
+    if not path.exists():
+        aside, done = path.with_suffix(".part"), path.with_suffix(".done")
+        _compute(aside, done, squares, backbone, preprocessing, progress)
+        aside.replace(path)
+        done.unlink()
+    codes: NDArray[np.float16] = np.load(path, mmap_mode="r")
+    return codes
+
+
+def _compute(
+    path: Path,
+    done: Path,
+    squares: NDArray[np.uint8],
+    backbone: Any,
+    preprocessing: Preprocessing,
+    progress: Progress | None,
+) -> None:
+    shape = (len(squares), *backbone.output_shape[1:])
+    start = int(done.read_text()) if done.exists() and path.exists() else 0
+    if not start:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    mode: Any = "r+" if start else "w+"
+    codes = np.lib.format.open_memmap(path, mode=mode, dtype=np.float16, shape=shape)
+    for k in range(start, len(squares), CHUNK):
+        pixels = finish(squares[k : k + CHUNK], preprocessing)
+        codes[k : k + CHUNK] = backbone.predict_on_batch(pixels)
+        codes.flush()
+        _note(done, min(k + CHUNK, len(squares)))
+        if progress:
+            progress("Computing codes", min(k + CHUNK, len(squares)), len(squares))
+
+
+def _note(done: Path, count: int) -> None:
+    aside = done.with_suffix(f".{os.getpid()}")
+    aside.write_text(str(count))
+    aside.replace(done)

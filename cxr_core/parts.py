@@ -1,0 +1,207 @@
+"""From a data folder to the films that train, choose and are scored, ready to read."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxr_core.datasets import (
+    DatasetIndex,
+    Film,
+    Progress,
+    overlap,
+    pixel_cache,
+    split_by_film,
+    split_by_patient,
+)
+from cxr_core.errors import DataError
+from cxr_core.recipes import ANY, Protocol, Recipe
+
+PARTS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of a split, ready to read.
+
+    Attributes:
+        films: Its films, in order.
+        squares: uint8 (N, S, S), as decoded once.
+        targets: float32 (N, K) of 0 and 1.
+        codes: float16 (N, h, w, C), the last maps of a frozen backbone, which stand for the
+            squares when only the layers above it are fitted.
+    """
+
+    films: tuple[Film, ...]
+    squares: NDArray[np.uint8]
+    targets: NDArray[np.float32]
+    codes: NDArray[np.float16] | None = None
+
+
+def targets(films: Sequence[Film], recipe: Recipe) -> NDArray[np.float32]:
+    """Say for each film (N) and label (K) whether the data call it true: float32 (N, K)."""
+    rows = [[_means(film, meaning) for meaning in recipe.labels.values()] for film in films]
+    return np.array(rows, np.float32).reshape(len(films), len(recipe.labels))
+
+
+def _means(film: Film, meaning: tuple[str, ...]) -> bool:
+    if ANY in meaning:
+        return bool(film.findings)
+    return bool(set(meaning) & set(film.findings)) if meaning else not film.findings
+
+
+def fit_labels(recipe: Recipe, dataset: DatasetIndex) -> Recipe:
+    """Let a recipe of two classes answer for a folder with any two other classes.
+
+    A recipe whose findings the folder knows stays as it is.
+
+    Raises:
+        DataError: When the folder knows none of the recipe's findings, nor is it one of just
+            two classes.
+    """
+    present = {name for film in dataset.films for name in film.findings}
+    wanted = {name for meaning in recipe.labels.values() for name in meaning} - {ANY}
+    own_words = wanted & present or (
+        not wanted and any(not film.findings for film in dataset.films)
+    )
+    if own_words:
+        return recipe
+    binary = len(recipe.labels) == (1 if recipe.activation == "sigmoid" else 2)
+    if not binary or len(dataset.classes) != 2:
+        raise DataError(
+            f"'{dataset.root}' has the classes {', '.join(dataset.classes)}, but '{recipe.name}' "
+            f"asks for {', '.join(sorted(wanted)) or 'films without findings'}. Name the folder "
+            "that this recipe is for."
+        )
+    first, second = dataset.classes
+    if second not in present:  # it is the normal one
+        first, second = second, first
+    labels: dict[str, tuple[str, ...]] = {second: (second,)}
+    if recipe.activation == "softmax":
+        labels = {first: (first,) if first in present else (), **labels}
+    return replace(recipe, labels=labels, card=_words(first, second), data_digest="", reported={})
+
+
+def _words(first: str, second: str) -> dict[str, object]:
+    """Say on the card what a model of any two classes is."""
+    return {
+        "data": "",
+        "intended_use": f"Telling {second} from {first} on pictures like those it was trained on.",
+        "not_for": ("Anything but the two classes of its own folder; medical use of any kind.",),
+        "limits": (
+            "No gate fits: nothing checks whether a picture is of a kind that this model knows.",
+        ),
+        "age_range": None,
+        "views": (),
+    }
+
+
+def prepare_parts(
+    dataset: DatasetIndex, recipe: Recipe, seed: int, progress: Progress | None = None
+) -> dict[str, Part]:
+    """Split a data folder by the recipe's protocol and decode every film once.
+
+    Patients with boxes are kept out of training and validation, so that what a map points at
+    can be compared with what it never learned.
+
+    Returns:
+        The parts "train", "validation" and "test".
+
+    Raises:
+        DataError: When a patient is in two of the folder's own splits, or a part lacks a class.
+    """
+    by_split = split_films(dataset, recipe, seed)
+    boxed = {film.patient for film in dataset.films if film.boxes}
+    for split in ("train", "validation"):
+        films = tuple(film for film in by_split[split] if film.patient not in boxed)
+        by_split[split] = _subset(films, recipe.protocol, seed)
+    for split, films in by_split.items():
+        _require_classes(dataset, recipe, split, films)
+    return {
+        split: Part(
+            films,
+            pixel_cache(dataset.root, films, recipe.preprocessing, progress),
+            targets(films, recipe),
+        )
+        for split, films in by_split.items()
+    }
+
+
+def split_films(dataset: DatasetIndex, recipe: Recipe, seed: int) -> dict[str, tuple[Film, ...]]:
+    """Deal a folder's films to the parts by the recipe's protocol; raises as `prepare_parts`."""
+    protocol = recipe.protocol
+    films = tuple(film for film in dataset.films if _of_age(film, protocol))
+    by_split = {split: tuple(f for f in films if f.split == split) for split in PARTS}
+    if protocol.resplit or not any(by_split.values()):
+        chosen, scored = protocol.held_out
+        shares = {"train": 1 - chosen - scored, "validation": chosen, "test": scored}
+        deal = split_by_film if protocol.resplit == "film" else split_by_patient
+        return deal(films, shares, seed)
+    shared = overlap(films)
+    if shared:
+        raise DataError(
+            f"{len(shared)} patients or films are in more than one split of '{dataset.root}' "
+            f"({', '.join(shared[:3])}, ...): test figures would be worth nothing. Split by "
+            "patient first."
+        )
+    if not by_split["train"]:
+        there = " and ".join(split for split, part in by_split.items() if part)
+        raise DataError(
+            f"'{dataset.root}' has films for {there} but none to train on. Name the folder of "
+            "the training films 'train'."
+        )
+    if not by_split["test"]:
+        raise DataError(
+            f"'{dataset.root}' has no films to test on. Name a folder 'test', or put all classes "
+            "in one folder without splits, and they are split by patient."
+        )
+    if not by_split["validation"]:
+        share = recipe.config.validation
+        by_split |= split_by_patient(
+            by_split["train"], {"train": 1 - share, "validation": share}, seed
+        )
+    return by_split
+
+
+def _of_age(film: Film, protocol: Protocol) -> bool:
+    if protocol.ages is None or film.age_years is None:
+        return True
+    youngest, oldest = protocol.ages
+    return youngest <= film.age_years <= oldest
+
+
+def _subset(films: tuple[Film, ...], protocol: Protocol, seed: int) -> tuple[Film, ...]:
+    if protocol.share == 1:
+        return films
+    shares = {"used": protocol.share, "left": 1 - protocol.share}
+    return split_by_film(films, shares, seed)["used"]
+
+
+def _require_classes(
+    dataset: DatasetIndex, recipe: Recipe, split: str, films: tuple[Film, ...]
+) -> None:
+    """Refuse a part without both kinds of film; a rare one of many labels may be missing."""
+    counts = targets(films, recipe).sum(axis=0)
+    lacking = [
+        (label, int(positives))
+        for label, positives in zip(recipe.labels, counts, strict=True)
+        if not 0 < positives < len(films)
+    ]
+    several = recipe.activation == "sigmoid" and len(recipe.labels) > 1
+    if not lacking or (several and len(lacking) < len(recipe.labels) and split != "train"):
+        return
+    label, positives = lacking[0]
+    raise DataError(
+        f"The {split} part has {len(films)} films, {positives} of them '{label}': both kinds are "
+        f"needed. Check the folder '{dataset.root}'."
+    )
+
+
+def blacked_out(part: Part, share: float) -> Part:
+    """Black out the middle of every film, this share of each side: what is left is the border."""
+    size = part.squares.shape[1]
+    edge = round(size * (1 - share) / 2)
+    squares = np.array(part.squares)
+    squares[:, edge : size - edge, edge : size - edge] = 0
+    return replace(part, squares=squares)
