@@ -16,6 +16,7 @@ page = st.navigation(
         st.Page("pages/read.py", title="Read", default=True),
         st.Page("pages/evaluation.py", title="Evaluation"),
         st.Page("pages/models.py", title="Models"),
+        st.Page("pages/datasets.py", title="Data folders"),
     ],
     position="top",
 )

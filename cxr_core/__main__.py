@@ -63,9 +63,18 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("index", help="count a data folder: classes, patients, splits")
     command.add_argument("folder", type=Path)
-    command.add_argument("--layout", default="class-folders")
+    command.add_argument("--layout", help="such as class-folders; found out by default")
+    command.add_argument("--no-decode", action="store_true", help="do not try to read each film")
     command.add_argument("--json", action="store_true")
     command.set_defaults(run=_index)
+
+    command = commands.add_parser("shards", help="write a data folder as TFRecord shards")
+    command.add_argument("folder", type=Path)
+    command.add_argument("-o", "--output", required=True, type=Path, metavar="OUT")
+    command.add_argument("--layout", help="such as class-folders; found out by default")
+    command.add_argument("--per-shard", type=int, default=438, help="films in a shard")
+    command.add_argument("--size", type=int, default=600, help="side of the square, in pixels")
+    command.set_defaults(run=_shards)
 
     command = commands.add_parser("train", help="run a recipe from a folder to a model")
     command.add_argument("recipe")
@@ -242,20 +251,59 @@ def _explain(options: argparse.Namespace) -> None:
 
 
 def _index(options: argparse.Namespace) -> None:
-    from cxr_core.datasets import index, summarise
+    from cxr_core.datasets import index, inspect, summarise
 
-    told = summarise(index(options.folder, options.layout, _Progress()))
+    dataset = index(options.folder, options.layout, _Progress())
+    inspection = None if options.no_decode else inspect(dataset, _Progress())
+    told = summarise(dataset, inspection)
     if options.json:
         _print_json(told)
         return
-    print(f"{told['films']} films of {told['patients']} patients in {told['folder']}")
+    print(
+        f"{told['films']} films of {told['patients']} patients in {told['folder']} "
+        f"({told['layout']})"
+    )
     for split, part in told["splits"].items():
         counts = ", ".join(f"{name} {count}" for name, count in part["findings"].items())
         print(f"  {split}: {part['films']} films, {part['patients']} patients; {counts}")
-    print(f"In more than one split: {', '.join(told['overlap']) or 'nobody'}")
-    print(f"Byte-identical groups: {len(told['duplicates'])}")
-    for group in told["duplicates"]:
-        print(f"  {' = '.join(group)}")
+    if told["sources"]:
+        print(f"Sources: {', '.join(f'{name} {count}' for name, count in told['sources'].items())}")
+    if told["boxes"]:
+        print(f"Films with boxes: {told['boxes']}")
+    _print_list("In more than one split", told["overlap"], "nobody")
+    _print_list("Byte-identical groups", [" = ".join(group) for group in told["duplicates"]])
+    if inspection is not None:
+        sizes = [f"{width} x {height}: {films} films" for width, height, films in told["sizes"]]
+        _print_list("Sizes in pixels", sizes)
+        broken = [f"{item['file']}: {item['reason']}" for item in told["unreadable"]]
+        _print_list("Unreadable films", broken)
+    _print_list("Notes", told["notes"])
+
+
+def _print_list(title: str, lines: Sequence[str], empty: str = "none") -> None:
+    """Print how many there are, and the first five."""
+    print(f"{title}: {len(lines) or empty}")
+    for line in lines[:5]:
+        print(f"  {line}")
+    if len(lines) > 5:
+        print(f"  and {len(lines) - 5} more (all of them with --json)")
+
+
+def _shards(options: argparse.Namespace) -> None:
+    from cxr_core.datasets import index, write_shards
+
+    dataset = index(options.folder, options.layout, _Progress())
+    shards = write_shards(
+        dataset,
+        options.output,
+        per_shard=options.per_shard,
+        size=options.size,
+        progress=_Progress(),
+    )
+    print(
+        f"{len(dataset.films)} films lie in {options.output}, as {len(shards)} shards of "
+        f"{options.size} x {options.size} pixels; preprocessed_data.csv there has their labels."
+    )
 
 
 def _train(options: argparse.Namespace) -> None:

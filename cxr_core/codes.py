@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxr_core.datasets import Progress, cache_root
+from cxr_core.datasets.partial import reserve, writing
 from cxr_core.parts import Part
 from cxr_core.preprocess import Preprocessing, finish
 
@@ -63,6 +64,8 @@ def _cached(
     The number of films done stands beside the unfinished file, so that a killed run goes on
     where it was.
     """
+    if not len(squares):
+        return np.empty((0, *backbone.output_shape[1:]), np.float16)
     rules = (digest(backbone), backbone.output_shape, preprocessing, squares.shape)
     key = hashlib.sha256(repr(rules).encode())
     for square in squares:
@@ -87,10 +90,7 @@ def _compute(
 ) -> None:
     shape = (len(squares), *backbone.output_shape[1:])
     start = int(done.read_text()) if done.exists() and path.exists() else 0
-    if not start:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    mode: Any = "r+" if start else "w+"
-    codes = np.lib.format.open_memmap(path, mode=mode, dtype=np.float16, shape=shape)
+    codes = _room(path, shape, fresh=not start)
     for k in range(start, len(squares), CHUNK):
         pixels = finish(squares[k : k + CHUNK], preprocessing)
         codes[k : k + CHUNK] = backbone.predict_on_batch(pixels)
@@ -98,6 +98,17 @@ def _compute(
         _note(done, min(k + CHUNK, len(squares)))
         if progress:
             progress("Computing codes", min(k + CHUNK, len(squares)), len(squares))
+
+
+def _room(path: Path, shape: tuple[int, ...], *, fresh: bool) -> Any:
+    """Open the memory map of codes; its room is taken before the first of them is written."""
+    mode: Any = "w+" if fresh else "r+"
+    with writing(path.parent, 2 * int(np.prod(shape))):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        codes = np.lib.format.open_memmap(path, mode=mode, dtype=np.float16, shape=shape)
+        with path.open("r+b") as file:
+            reserve(file, path.stat().st_size)
+    return codes
 
 
 def _note(done: Path, count: int) -> None:

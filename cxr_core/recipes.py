@@ -35,7 +35,9 @@ class TrainingConfig:
         augmentation: "strong" (what other units, technicians and archives do to a film),
             "mild" (small moves only, as the sources had it) or "none".
         class_weight: "balanced" weighs films inversely to how common their class is; a number
-            weighs films without the finding by it; "none".
+            weighs films without the finding by it; "within-source" makes films with and without
+            findings count the same within each source, so that knowing the source tells
+            nothing; "none".
         frozen: Leave the backbone as it came: its last maps are computed once and cached, and
             only the layers above are fitted.
         keep: Which epoch's weights become the model: the "best" on (perturbed) validation, or
@@ -55,7 +57,7 @@ class TrainingConfig:
     label_smoothing: float = 0.05
     average: float = 0.995
     augmentation: Literal["strong", "mild", "none"] = "strong"
-    class_weight: Literal["balanced", "none"] | float = "balanced"
+    class_weight: Literal["balanced", "within-source", "none"] | float = "balanced"
     frozen: bool = False
     keep: Literal["best", "last"] = "best"
     checkpoints: bool = False
@@ -425,6 +427,67 @@ _NIH = {
     "age_range": (18.0, 120.0),
     "views": ("PA", "AP"),
 }
+
+
+def _adult(name: str, labels: Mapping[str, tuple[str, ...]], intended: str) -> Recipe:
+    """Fine-tune a backbone from photographs on adult films, end to end.
+
+    The films come from collections that differ in looks and in how often they are normal: so
+    each source is balanced within itself, and a fifth of the patients is held out.
+    """
+    return Recipe(
+        name=name,
+        model=name,
+        layouts=("nih-csv",),
+        labels=labels,
+        activation="sigmoid",
+        network="pretrained",
+        options={"backbone": "mobilenet-v1", "dropout": 0.4},
+        preprocessing=_unscaled(224, 1),
+        protocol=Protocol(held_out=(0.16, 0.2), ages=(18.0, 120.0)),
+        config=TrainingConfig(
+            epochs=15,
+            batch=16,
+            learning_rate=4e-4,
+            warmup=0.15,
+            label_smoothing=0.1,  # labels mined from reports are wrong for 10 to 30 % of films
+            average=0.98,
+            class_weight="within-source",
+        ),
+        sensitivity=0.9,
+        card=_NIH
+        | {
+            "intended_use": intended,
+            "limits": (
+                "About 700 training films with labels mined from reports: a small, noisy set.",
+                "The films come from collections that differ in how they look and how often "
+                "they are normal; figures over all films flatter, see BENCHMARKS.md for each.",
+                "One hospital in the United States; not tested elsewhere.",
+            ),
+        },
+    )
+
+
+@register_recipe
+def adult_abnormality() -> Recipe:
+    """Whether a frontal film of an adult shows any of 14 findings."""
+    return _adult(
+        "adult-abnormality",
+        {"Abnormal": (ANY,)},
+        "A second opinion on whether a frontal chest radiograph of an adult shows any of 14 "
+        "findings, for research and teaching.",
+    )
+
+
+@register_recipe
+def adult_findings() -> Recipe:
+    """Which of 14 findings a frontal film of an adult shows, or none."""
+    return _adult(
+        "adult-findings",
+        {name: (name,) for name in NIH_FINDINGS} | {"No Finding": ()},
+        "A second opinion on which of 14 findings a frontal chest radiograph of an adult shows, "
+        "for research and teaching.",
+    )
 
 
 @register_recipe

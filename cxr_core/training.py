@@ -9,7 +9,7 @@ import csv
 import hashlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -32,21 +32,30 @@ from cxr_core.recipes import Recipe, TrainingConfig
 STRENGTHS = {"strong": TRAINING, "mild": MILD, "none": None}
 
 
-def film_weights(
-    y_true: NDArray[np.float32], config: TrainingConfig, activation: str
-) -> NDArray[np.float32]:
+def film_weights(part: Part, config: TrainingConfig, activation: str) -> NDArray[np.float32]:
     """Weigh each film (N,): so that classes count the same, or films without the finding more.
 
-    Films of several independent labels all count the same: no one weight fits them.
+    Films of several independent labels all count the same, for no one weight fits them, unless
+    they are weighed within their sources.
     """
+    y_true = part.targets
+    if config.class_weight == "within-source":
+        cells = [f"{film.source}, {bool(film.findings)}" for film in part.films]
+        sources = [film.source or "" for film in part.films]
+        return np.asarray(_counts(sources) / (2 * _counts(cells)), np.float32)
     if config.class_weight == "none" or (activation == "sigmoid" and y_true.shape[1] > 1):
         return np.ones(len(y_true), np.float32)
     classes = y_true[:, 0].astype(int) if y_true.shape[1] == 1 else y_true.argmax(axis=1)
     if config.class_weight != "balanced":
         return np.where(classes == 0, config.class_weight, 1).astype(np.float32)
-    counts = np.bincount(classes)
-    balanced = len(classes) / (np.count_nonzero(counts) * counts[classes])
+    balanced = len(classes) / (len(set(classes.tolist())) * _counts(classes.tolist()))
     return np.asarray(balanced, np.float32)
+
+
+def _counts(groups: Sequence[Any]) -> NDArray[np.int64]:
+    """Say of each member how many its group has."""
+    _, group, counts = np.unique(np.asarray(groups), return_inverse=True, return_counts=True)
+    return np.asarray(counts[group])
 
 
 def batches(
@@ -59,7 +68,7 @@ def batches(
     """
     config = recipe.config
     order = np.random.default_rng((seed, epoch)).permutation(len(part.films))
-    weights = film_weights(part.targets, config, recipe.activation)
+    weights = film_weights(part, config, recipe.activation)
     strength = STRENGTHS[config.augmentation]
 
     def make(k: int) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.error import URLError
 from urllib.parse import urlsplit
@@ -50,11 +51,17 @@ def models(tiny_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def server(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a running app."""
+    with running(models, tmp_path_factory.mktemp("server") / "log") as address:
+        yield address
+
+
+@contextmanager
+def running(models: Path, log: Path) -> Iterator[str]:
+    """Start the app and stop it again."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "streamlit", "run", "app.py", f"--server.port={port}"]
-    log = tmp_path_factory.mktemp("server") / "log"
     with log.open("w") as file:
         process = subprocess.Popen(
             command,
@@ -247,3 +254,14 @@ def test_many_files_dropped_at_once_are_all_taken(
     expect(page.get_by_role("alert")).to_contain_text("no-extension")
     expect(page.get_by_text("good.png")).to_be_visible()
     assert witness.hosts == {"127.0.0.1"}
+
+
+@pytest.mark.parametrize("name", ["models", "datasets"])
+def test_the_first_visitor_of_a_server_may_come_by_a_pages_own_address(
+    models: Path, tmp_path: Path, browser: BrowserContext, name: str
+) -> None:
+    with running(models, tmp_path / "log") as address:
+        page = browser.new_page()
+        page.goto(f"{address}/{name}")
+        expect(page.get_by_text(NOTICE)).to_be_visible()
+        assert urlsplit(page.url).path == f"/{name}"

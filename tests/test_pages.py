@@ -28,7 +28,7 @@ from cxr_core.attribution import Attribution
 from cxr_core.cards import ModelCard
 from cxr_core.classifier import Classifier, LabelPrediction, Prediction, load_classifier
 from cxr_core.errors import ModelError
-from cxr_core.evaluation import CalibrationBin, Interval
+from cxr_core.evaluation import CalibrationBin, Interval, evaluate
 from cxr_core.figures import PALETTES
 from cxr_core.gate import GateCheck, GateReport
 from cxr_core.images import MAX_BYTES, Facts, Radiograph
@@ -200,8 +200,8 @@ def test_the_record_opens_without_tensorflow(two_models: Path) -> None:
 
 def test_no_model_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXR_MODELS", str(tmp_path))
-    for path in PAGES:
-        page = open_page(path.stem)
+    for name in {path.stem for path in PAGES} - {"datasets"}:  # a data folder needs no model
+        page = open_page(name)
         assert not page.exception
         assert "Train one with" in page.error[0].value
 
@@ -537,6 +537,19 @@ def test_similar_films_are_counted_with_their_interval() -> None:
     assert words.similar_in_words(found) == (
         "Of 100 test films scoring like this, 87 had it (95 % CI 79-92 %)."
     )
+
+
+@pytest.mark.parametrize(("borders", "caution"), [(0.9, True), (0.55, False)])
+def test_what_the_borders_alone_score_is_told(
+    made_card: ModelCard, borders: float, caution: bool
+) -> None:
+    truth, scores = np.array([[0], [0], [1], [1]]), np.array([[0.1], [0.2], [0.7], [0.9]])
+    report = evaluate(truth, scores, made_card.labels, operating_points=[0.4])
+    assert words.shortcut_in_words(made_card, report) == []
+    control = {"blacked_out": 0.8, "auroc": {"Pneumonia": [borders, None, None]}}
+    (told,) = words.shortcut_in_words(replace(made_card, training={"control": control}), report)
+    assert f"AUROC {borders:.2f} for pneumonia with the lungs blacked out, 1.00 with them" in told
+    assert ("may not come from the lungs" in told) == told.startswith("Caution") == caution
 
 
 def test_an_empty_map_is_called_empty() -> None:

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -68,7 +67,7 @@ def nih_folder(phantoms, folder):
 def folder_for(name, phantoms, place):
     if name == "covid-radiography":
         return two_folders(phantoms, place / "covid", ("Normal", "COVID"))
-    if name == "inceptionv3-nih15":
+    if "nih-csv" in get_recipe(name).layouts and name != "vgg16-codes":
         return nih_folder(phantoms, place / "nih")
     return phantoms
 
@@ -180,18 +179,19 @@ def test_films_outside_the_ages_and_boxed_patients_do_not_train(tmp_path, monkey
     assert boxed & {film.patient for film in parts["test"].films}
 
 
-def test_a_rare_label_may_be_missing_where_nothing_is_learned(phantom_folder, place):
-    data = nih_folder(phantom_folder, place / "nih")
-    dataset = index(data, "nih-csv")
-    rare = Film("x", ("Hernia",), "x", None, "x")
-    assert "Hernia" in NIH_FINDINGS
-    recipe = small(get_recipe("inceptionv3-nih15"))
-    parts = prepare_parts(dataset, recipe, 0)
-    counts = Counter(name for film in parts["test"].films for name in film.findings)
-    assert rare.findings[0] in counts or parts["test"].targets[:, 7].sum() == 0
-    only = tuple(film for film in dataset.films if "Hernia" not in film.findings)
-    with pytest.raises(DataError, match="train part .* 0 of them 'Hernia'"):
-        prepare_parts(replace(dataset, films=only), recipe, 0)
+def test_a_rare_label_may_be_missing_where_nothing_is_learned(tmp_path, monkeypatch):
+    films = tuple(
+        Film(f"{k}.png", (("Mass",), ())[k % 2], str(k), split, f"d{k}")
+        for k, split in enumerate(["train", "validation", "test"] * 4)
+    )
+    rare = Film("rare.png", ("Hernia",), "r", "train", "r")
+    dataset = DatasetIndex(tmp_path, "nih-csv", ("Hernia", "Mass"), (*films, rare))
+    monkeypatch.setattr(parts_module, "pixel_cache", lambda *args: np.zeros((1, 1, 1), np.uint8))
+    labels = {"Mass": ("Mass",), "Hernia": ("Hernia",)}
+    recipe = replace(get_recipe("inceptionv3-nih15"), labels=labels)
+    assert prepare_parts(dataset, recipe, 0)["test"].targets[:, 1].sum() == 0
+    with pytest.raises(DataError, match="train part has 4 films, 0 of them 'Hernia'"):
+        prepare_parts(replace(dataset, films=films), recipe, 0)
 
 
 # --- labels ---
@@ -317,12 +317,31 @@ def test_codes_go_on_where_a_killed_run_was(phantom_folder, place, monkeypatch):
     assert not list((place / "cache").glob("*.part")) + list((place / "cache").glob("*.done"))
 
 
+def test_a_full_disk_is_told_before_any_code_is_written(phantom_folder, place, monkeypatch):
+    import errno
+    import os
+
+    from cxr_core import codes
+    from cxr_core.networks import build_network
+
+    recipe = small(get_recipe("vgg16-codes"))
+    part = prepare_parts(index(phantom_folder), recipe, 0)["train"]
+
+    def full(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    network = build_network("codes", size=64, channels=3, outputs=2)
+    with pytest.raises(DataError, match=r"\d+ MB in .*CXR_CACHE"):
+        codes.with_codes(part, network, recipe.preprocessing)
+
+
 def test_any_kept_epoch_can_become_a_model(phantom_folder, place):
     recipe = small(get_recipe("vgg16-codes"))
     train(recipe, phantom_folder, runs=place / "runs")
     train(recipe, phantom_folder, name="first", epoch=1, resume=True, runs=place / "runs")
     assert load_card("first").training["best_epoch"] == 1
-    with pytest.raises(TrainingError, match="Epoch 7 is not kept .* 1 to 2"):
+    with pytest.raises(TrainingError, match=r"Epoch 7 is not kept .* 1 to 2"):
         train(recipe, phantom_folder, name="no", epoch=7, resume=True, runs=place / "runs")
     with pytest.raises(ArgumentError, match="no pretrained backbone"):
         train(get_recipe("two-folder-cnn"), phantom_folder, name="no", backbone="vgg16")

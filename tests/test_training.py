@@ -79,17 +79,35 @@ def test_a_part_with_one_class_is_refused(phantom_folder, tiny_recipe):
         prepare_parts(replace(dataset, films=normal), tiny_recipe, 0)
 
 
+def weighed(targets, config, activation="sigmoid", sources=None):
+    films = tuple(
+        Film(str(k), ("x",) if row[0] else (), str(k), None, str(k), source=source)
+        for k, (row, source) in enumerate(
+            zip(targets, sources or [None] * len(targets), strict=True)
+        )
+    )
+    part = Part(films, np.empty((len(films), 1, 1), np.uint8), np.array(targets, np.float32))
+    return film_weights(part, config, activation)
+
+
 def test_weights_make_classes_count_the_same():
-    y_true = np.array([[1], [1], [1], [0]], np.float32)
+    four = [[1], [1], [1], [0]]
     config = get_recipe("pediatric-pneumonia").config
-    weights = film_weights(y_true, config, "sigmoid")
+    weights = weighed(four, config)
     assert weights[:3].sum() == pytest.approx(weights[3:].sum())
     assert weights.mean() == pytest.approx(1)
-    none, normal = (replace(config, class_weight=weight) for weight in ("none", 2.0))
-    assert film_weights(y_true, none, "sigmoid").tolist() == [1] * 4
-    assert film_weights(y_true, normal, "sigmoid").tolist() == [1, 1, 1, 2]
-    several = np.array([[1, 0], [1, 1], [0, 0]], np.float32)
-    assert film_weights(several, config, "sigmoid").tolist() == [1] * 3
+    assert weighed(four, replace(config, class_weight="none")).tolist() == [1] * 4
+    assert weighed(four, replace(config, class_weight=2.0)).tolist() == [1, 1, 1, 2]
+    assert weighed([[1, 0], [1, 1], [0, 0]], config).tolist() == [1] * 3
+    three = weighed([[1, 0, 0], [0, 1, 0], [0, 1, 0]], config, "softmax")
+    assert three.tolist() == [1.5, 0.75, 0.75]
+
+
+def test_weights_within_sources_make_the_source_tell_nothing():
+    config = replace(get_recipe("pediatric-pneumonia").config, class_weight="within-source")
+    sources = ["A", "A", "A", "B", "B", "B"]
+    weights = weighed([[1], [1], [0], [1], [0], [0]], config, sources=sources)
+    assert weights.tolist() == [0.75, 0.75, 1.5, 1.5, 0.75, 0.75]
 
 
 def test_figures_are_counted_as_keras_counts_them():

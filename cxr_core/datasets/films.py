@@ -1,10 +1,13 @@
 """What a data folder holds, as values: films, who they are of, what is found on them."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 Progress = Callable[[str, int, int], None]
 """Told what is being done, how much of it is done, and how much there is."""
@@ -104,8 +107,43 @@ def overlap(films: Iterable[Film]) -> list[str]:
     return patients + twins
 
 
-def summarise(dataset: DatasetIndex) -> dict[str, Any]:
-    """Count films, patients, classes and duplicates, per split: what `index --json` prints."""
+def cooccurrence(films: Iterable[Film]) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    """Count how often two findings are on one film.
+
+    Returns:
+        The findings, the most frequent first, and int64 (N, N): how many films hold both the
+        finding of the row and that of the column; on the diagonal, how many hold the finding.
+    """
+    films = tuple(films)
+    counts = Counter(name for film in films for name in set(film.findings))
+    names = tuple(sorted(counts, key=lambda name: (-counts[name], name)))
+    holds = np.array([[name in film.findings for name in names] for film in films], np.int64)
+    holds = holds.reshape(len(films), len(names))  # also where there are none of either
+    return names, holds.T @ holds
+
+
+class Inspected(Protocol):
+    """What decoding every film of a folder told."""
+
+    @property
+    def unreadable(self) -> tuple[tuple[str, str], ...]:
+        """The films that cannot be decoded, and why."""
+
+    @property
+    def sizes(self) -> Mapping[tuple[int, int], int]:
+        """How many films have which width and height."""
+
+
+MOST_SIZES = 20
+
+
+def summarise(dataset: DatasetIndex, inspection: Inspected | None = None) -> dict[str, Any]:
+    """Count films, patients, classes and duplicates, per split: what `index --json` prints.
+
+    Args:
+        dataset: What to count.
+        inspection: What decoding its films told; without it, "unreadable" and "sizes" are None.
+    """
     by_split: dict[str, list[Film]] = defaultdict(list)
     for film in dataset.films:
         by_split[film.split or "all"].append(film)
@@ -125,8 +163,28 @@ def summarise(dataset: DatasetIndex) -> dict[str, Any]:
         },
         "overlap": overlap(dataset.films),
         "duplicates": [[film.file for film in group] for group in duplicates(dataset.films)],
+        "sources": _sources(dataset.films),
+        "boxes": sum(bool(film.boxes) for film in dataset.films),
+        "notes": list(dataset.notes),
+        **_decoded(inspection),
     }
 
 
 def _count(films: Iterable[Film]) -> Counter[str]:
     return Counter(name for film in films for name in (film.findings or ("(none)",)))
+
+
+def _sources(films: Iterable[Film]) -> dict[str, int]:
+    """Count films by collection; empty where the folder does not tell collections apart."""
+    counts = Counter(film.source or "(unknown)" for film in films)
+    return dict(sorted(counts.items())) if set(counts) - {"(unknown)"} else {}
+
+
+def _decoded(inspection: Inspected | None) -> dict[str, Any]:
+    if inspection is None:
+        return {"unreadable": None, "sizes": None}
+    sizes = sorted(inspection.sizes.items(), key=lambda item: (-item[1], item[0]))
+    return {
+        "unreadable": [{"file": file, "reason": why} for file, why in inspection.unreadable],
+        "sizes": [[width, height, films] for (width, height), films in sizes[:MOST_SIZES]],
+    }

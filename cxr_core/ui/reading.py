@@ -10,7 +10,7 @@ from typing import Literal
 from cxr_core.attribution import COMPLETE, Attribution
 from cxr_core.cards import ModelCard
 from cxr_core.classifier import LabelPrediction, Prediction
-from cxr_core.evaluation import CalibrationBin, LabelReport
+from cxr_core.evaluation import CalibrationBin, EvaluationReport, LabelReport
 from cxr_core.gate import GateReport
 from cxr_core.images import Facts, Radiograph
 
@@ -20,6 +20,8 @@ NOTICE = "For research and education. Not a diagnosis; not a medical device."
 ADULT = 18.0
 # Ages beyond which a model's range reads as open.
 OLDEST = 90.0
+# What is read from the borders alone is a caution from this share of the lead over chance.
+SHORTCUT = 0.5
 SEXES = {"F": "female", "M": "male", "O": "other sex"}
 HARMLESS = {"normal", "no finding"}
 METHOD_NAMES = {"grad-cam": "Grad-CAM", "integrated-gradients": "Integrated gradients"}
@@ -186,6 +188,26 @@ def record_in_words(report: LabelReport) -> str:
     ]
     start = f"{report.n} films, {100 * report.prevalence:.0f} % with {spoken(report.label)}"
     return ", ".join([start, *parts]) + "."
+
+
+def shortcut_in_words(card: ModelCard, report: EvaluationReport) -> list[str]:
+    """Say what the same network scores when it never sees the middle of a film, where known.
+
+    A caution, when the borders alone keep half of the lead over chance.
+    """
+    control = card.training.get("control", {})
+    told = []
+    for label, (borders, *_) in control.get("auroc", {}).items():
+        seen = report.label(label).auroc.value
+        if borders is None or seen is None:
+            continue
+        close = borders - 0.5 >= SHORTCUT * (seen - 0.5)
+        told.append(
+            f"{'Caution: the' if close else 'The'} same network scores AUROC {borders:.2f} for "
+            f"{spoken(label)} with the lungs blacked out, {seen:.2f} with them"
+            + (": much of its answer may not come from the lungs." if close else ".")
+        )
+    return told
 
 
 def explanation_in_words(found: Attribution) -> str:

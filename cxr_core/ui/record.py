@@ -173,7 +173,9 @@ def model_facts(card: ModelCard, record: Record) -> None:
     with left:
         _section(f"Record on its {record.report.split} films", _record_table(record.report))
         _section("How not to use it", _list(card.not_for))
-        _section("Known limits", _list(card.limits))
+        _section(
+            "Known limits", _list((*words.shortcut_in_words(card, record.report), *card.limits))
+        )
         _section("How it answers", fact_table(_answering(card)))
     with right:
         _section("How it was trained", fact_table(_training(card)))
@@ -217,7 +219,9 @@ def _answering(card: ModelCard) -> dict[str, str]:
     for label, point, band in zip(
         card.labels, card.operating_points, card.cannot_tell, strict=True
     ):
-        says = "the largest wins" if point is None else f"flags from {point:.2f}"
+        says = f"flags from {point:.2f}" if point is not None else "never flags: too few films"
+        if card.activation == "softmax":
+            says = "the largest wins"
         says += f", cannot tell from {band[0]:.2f} to {band[1]:.2f}" if band else ""
         facts[label.replace("_", " ")] = says
     facts["Operating point"] = card.operating_rule

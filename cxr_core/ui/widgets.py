@@ -30,10 +30,10 @@ FEW_FINDINGS = 3
 # The keys are Streamlit's own (1.67); should they change, or the browser keep nothing, the
 # computer's theme shows.
 DARK_FIRST = """<script>
-  const base = location.pathname.replace(/(evaluation|models)?$/, "");
+  const base = location.pathname.replace(/(evaluation|models|datasets)?$/, "");
   document.cookie = "cxr_theme=chosen; path=/; max-age=31536000; samesite=lax";
   try {
-    for (const page of ["", "evaluation", "models"])
+    for (const page of ["", "evaluation", "models", "datasets"])
       localStorage.setItem(`stActiveTheme-${base}${page}-v2`, '"Dark"');
   } catch {}
   if (document.cookie.includes("cxr_theme")) location.reload();
@@ -200,7 +200,9 @@ def answer(card: ModelCard, film: Film, reading: Reading) -> None:
     )
     verdict, colon, rest = said.headline.partition(": ")
     lead = f'<p class="lead">{escape(said.lead)}</p>' if said.lead else ""
-    detail = "".join(f"<p>{escape(sentence)}</p>" for sentence in said.detail)
+    report = session.record(card).report
+    shortcut = words.shortcut_in_words(card, report) if reading.prediction else []
+    detail = "".join(f"<p>{escape(sentence)}</p>" for sentence in (*said.detail, *shortcut))
     unsure = " unsure" if said.unsure else ""
     st.html(
         f'<section class="cxr-answer {said.tone}{unsure}" role="status" aria-label="Answer">'
