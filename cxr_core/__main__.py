@@ -64,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("index", help="count a data folder: classes, patients, splits")
     command.add_argument("folder", type=Path)
     command.add_argument("--layout", help="such as class-folders; found out by default")
+    command.add_argument("--skip-damaged", action="store_true", help="leave damaged shards out")
     command.add_argument("--no-decode", action="store_true", help="do not try to read each film")
     command.add_argument("--json", action="store_true")
     command.set_defaults(run=_index)
@@ -80,12 +81,13 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("recipe")
     command.add_argument("--data", required=True, type=Path, metavar="FOLDER")
     command.add_argument("--name", help="of the new model; the recipe's own by default")
-    command.add_argument("--weights", metavar="imagenet|FILE", help="weights to start from")
+    command.add_argument("--weights", metavar="imagenet|FILE|none", help="weights to start from")
     command.add_argument("--backbone", help="instead of the recipe's, where it has one")
     command.add_argument("--epochs", type=int)
     command.add_argument(
         "--epoch", type=int, help="register this epoch, of a recipe that keeps them all"
     )
+    command.add_argument("--skip-damaged", action="store_true", help="leave damaged shards out")
     command.add_argument("--resume", action="store_true", help="continue an interrupted training")
     command.add_argument("--seed", type=int, default=0)
     command.set_defaults(run=_train)
@@ -253,7 +255,7 @@ def _explain(options: argparse.Namespace) -> None:
 def _index(options: argparse.Namespace) -> None:
     from cxr_core.datasets import index, inspect, summarise
 
-    dataset = index(options.folder, options.layout, _Progress())
+    dataset = index(options.folder, options.layout, _Progress(), skip_damaged=options.skip_damaged)
     inspection = None if options.no_decode else inspect(dataset, _Progress())
     told = summarise(dataset, inspection)
     if options.json:
@@ -310,6 +312,13 @@ def _train(options: argparse.Namespace) -> None:
     from cxr_core.recipes import get_recipe
 
     recipe = get_recipe(options.recipe)
+    weights = None if options.weights == "none" else options.weights
+    if weights is None and "backbone" in recipe.options and not options.resume:
+        print(
+            f"No --weights: the backbone of '{recipe.name}' starts from random weights, not from "
+            "pretrained ones.",
+            file=sys.stderr,
+        )
     from cxr_core.release import train
 
     folder = train(
@@ -321,7 +330,8 @@ def _train(options: argparse.Namespace) -> None:
         backbone=options.backbone,
         seed=options.seed,
         resume=options.resume,
-        weights=options.weights,
+        weights=weights,
+        skip_damaged=options.skip_damaged,
         progress=_Progress(),
     )
     _print_record(folder.name)
@@ -333,19 +343,32 @@ def _print_record(name: str) -> None:
     from cxr_core.recipes import get_recipe
 
     report, card = load_evaluation(name), load_card(name)
+    facts = card.training
+    print(
+        f"{name}: {facts['films']} films trained, {facts['validation_films']} chose, "
+        f"{facts['test_films']} are scored; patients or films on two sides: {facts['in_two_parts']}"
+    )
     for label in report.labels:
-        print(f"{name}, {label.n} test films, {label.label}: {_headline(label)}")
+        print(f"{label.label}: {_headline(label)}")
         if label.confusion is not None:
             (tn, fp), (fn, tp) = label.confusion
-            print(f"  tn {tn}, fp {fp}, fn {fn}, tp {tp}")
-    recipe, counted = get_recipe(card.recipe), card.training["as_sources_count"]
+            print(
+                f"  tn {tn}, fp {fp}, fn {fn}, tp {tp}; precision {_share(label.ppv.value)}, "
+                f"recall {_share(label.sensitivity.value)}, F1 {_share(label.f1)}, "
+                f"support {label.positives}"
+            )
+    recipe, counted = get_recipe(card.recipe), facts["as_sources_count"]
     for figure, value in recipe.reported.items():
         print(f"As the source counts, {figure}: {counted[figure]:.4f} here, {value:.4f} there")
-    for label, area in card.training.get("control", {}).get("auroc", {}).items():
-        print(f"With the middle blacked out, {label}: AUROC {area[0]:.3f}")
+    for name_of, area in facts.get("control", {}).get("auroc", {}).items():
+        print(f"With the middle blacked out, {name_of}: AUROC {_share(area[0])}")
     if recipe.better and recipe.better in {other.name for other in list_models()}:
         for label in load_evaluation(recipe.better).labels:
             print(f"Our better way, {recipe.better}, {label.label}: {_headline(label)}")
+
+
+def _share(value: float | None) -> str:
+    return "not known" if value is None else f"{value:.3f}"
 
 
 def _evaluate(options: argparse.Namespace) -> None:

@@ -183,15 +183,16 @@ def score_split(
     return score(classifier, Part(films, squares, targets(films, recipe)), split, progress)
 
 
-def _index(recipe: Recipe, data: Path, progress: Progress | None) -> DatasetIndex:
+def _index(
+    recipe: Recipe, data: Path, progress: Progress | None, skip_damaged: bool = False
+) -> DatasetIndex:
     """Read a data folder in whichever of the recipe's layouts it has.
 
     Raises:
         DataError: When it has another one.
     """
-    if len(recipe.layouts) == 1:
-        return index(data, recipe.layouts[0], progress)
-    dataset = index(data, None, progress)
+    only = recipe.layouts[0] if len(recipe.layouts) == 1 else None
+    dataset = index(data, only, progress, skip_damaged=skip_damaged)
     if dataset.layout not in recipe.layouts:
         raise DataError(
             f"'{data}' is laid out as {dataset.layout}; '{recipe.name}' reads "
@@ -211,6 +212,7 @@ def train(
     seed: int = 0,
     resume: bool = False,
     weights: str | None = None,
+    skip_damaged: bool = False,
     runs: Path = Path("runs"),
     progress: Progress | None = None,
 ) -> Path:
@@ -226,6 +228,7 @@ def train(
         seed: Of the split, the weights and the augmentation.
         resume: Continue an interrupted training of that name.
         weights: "imagenet" or a file of weights to start from.
+        skip_damaged: Leave damaged TFRecord shards out instead of refusing the folder.
         runs: Where the state of trainings is kept until the model stands.
         progress: Told of every stage.
 
@@ -245,7 +248,7 @@ def train(
             "delete the old one's folder."
         )
     recipe = _changed(recipe, epochs, backbone)
-    dataset = _index(recipe, data, progress)
+    dataset = _index(recipe, data, progress, skip_damaged)
     recipe = fit_labels(recipe, dataset)
     parts = prepare_parts(dataset, recipe, seed, progress)
     run = Run(runs / (recipe.model if epoch else name))

@@ -10,7 +10,7 @@ import pytest
 from cxr_core import parts as parts_module
 from cxr_core.cards import load_card, load_evaluation, load_history, load_predictions
 from cxr_core.classifier import load_classifier
-from cxr_core.datasets import Box, DatasetIndex, Film, index, split_by_film
+from cxr_core.datasets import Box, DatasetIndex, Film, index, split_by_film, write_shards
 from cxr_core.errors import ArgumentError, DataError, TrainingError
 from cxr_core.parts import blacked_out, fit_labels, prepare_parts, split_films, targets
 from cxr_core.recipes import NIH_FINDINGS, Protocol, get_recipe, list_recipes
@@ -366,3 +366,88 @@ def test_the_vgg16_path_runs_from_a_weights_file(phantom_folder, place):
     given = donor.get_layer("block5_conv3").get_weights()[0]
     np.testing.assert_array_equal(kernel, given.astype(np.float16).astype(np.float32))
     assert "--backbone vgg16" in load_card("vgg").training["command"]
+
+
+# --- shards, and real films ---
+
+
+def test_a_recipe_trains_from_shards_and_skips_damaged_ones_only_when_asked(phantom_folder, place):
+    source = index(nih_folder(phantom_folder, place / "nih"))
+    shards = write_shards(source, place / "shards", per_shard=8, size=96)
+    recipe = small(
+        get_recipe("inceptionv3-nih15"), network="residual", options={"widths": (8, 16, 16, 16)}
+    )
+    train(recipe, place / "shards", name="whole", runs=place / "runs")
+    assert load_card("whole").training["films"] > 0
+    shards[1].write_bytes(shards[1].read_bytes()[:-20])
+    with pytest.raises(DataError, match=shards[1].name):
+        train(recipe, place / "shards", name="less", runs=place / "runs")
+    with pytest.raises(ArgumentError, match="Only TFRecord shards can be skipped"):
+        index(phantom_folder, skip_damaged=True)
+    dataset = index(place / "shards", skip_damaged=True)
+    assert len(dataset.films) == len(source.films) - 8
+    assert any(shards[1].name in note for note in dataset.notes)
+
+
+def test_integrated_gradients_explain_the_inception_network(made_card):
+    from cxr_core.attribution import explain
+    from cxr_core.classifier import Classifier
+    from cxr_core.networks import build_network
+    from cxr_core.preprocess import ModelInput, Preprocessing, place
+
+    preprocessing = Preprocessing(size=75, channels=3, standardise=False)
+    recipe = get_recipe("inceptionv3-nih15")
+    network = build_network("pretrained", size=75, channels=3, outputs=1, **recipe.options)
+    card = replace(made_card, preprocessing=preprocessing)
+    pixels = np.random.default_rng(0).random((75, 75, 3), np.float32)
+    film = ModelInput(pixels, place(75, 75, preprocessing), 0.0)
+    found = explain(Classifier(card, network), film, "Pneumonia", "integrated-gradients")
+    assert found.values.shape == (75, 75) and found.values.any()
+    assert found.relative_gap < 0.01
+
+
+def sample(folder, place, per_class, pattern="*"):
+    """Link a few films of each class folder, a patient or two of each split."""
+    for kind in sorted(path for path in folder.glob(pattern) if path.is_dir()):
+        target = place / kind.relative_to(folder)
+        target.mkdir(parents=True)
+        for path in sorted(kind.iterdir())[:per_class]:
+            (target / path.name).symlink_to(path)
+    return place
+
+
+def test_recipes_of_class_folders_run_on_a_sample_of_real_films(data, place):
+    children = sample(data / "pediatric_pneumonia", place / "children", 30, "*/*")
+    for name in ("two-folder-cnn", "subset-cnn-by-patient"):
+        train(small(get_recipe(name)), children, name=name, runs=place / "runs")
+        assert load_evaluation(name).n >= 20
+    adults = sample(data / "covid_radiography", place / "adults", 40)
+    recipe = small(get_recipe("covid-radiography"), options={"widths": (8, 16, 16, 16)})
+    train(recipe, adults, name="covid", runs=place / "runs")
+    assert load_card("covid").training["in_two_parts"] == 0
+
+
+def test_codes_of_the_backbone_at_hand_beat_chance_on_a_sample_of_real_films(data, place):
+    children = sample(data / "pediatric_pneumonia", place / "children", 60, "*/*")
+    recipe = get_recipe("vgg16-codes")
+    recipe = replace(recipe, config=replace(recipe.config, epochs=5, batch=16))
+    weights = str(data / "weights" / "mobilenet_v1_1.0_224_imagenet.npz")
+    train(recipe, children, weights=weights, runs=place / "runs")
+    report = load_evaluation("vgg16-codes")
+    assert report.n == 120 and report.label("Abnormal").auroc.value > 0.75
+
+
+def test_nih_films_train_with_no_patient_on_two_sides_and_no_child(data, place):
+    recipe = get_recipe("adult-findings")
+    recipe = replace(
+        recipe,
+        network="residual",
+        options={"widths": (8, 16, 16, 16)},
+        preprocessing=replace(recipe.preprocessing, size=64),
+        config=replace(recipe.config, epochs=1),
+    )
+    train(recipe, data / "nih_chestxray14", name="nih", runs=place / "runs")
+    card, table = load_card("nih"), load_predictions("nih")
+    assert card.training["in_two_parts"] == 0
+    assert min(age for age in table.age if age is not None) >= 18
+    assert len(card.labels) == 15

@@ -14,7 +14,8 @@ SPLITS = {"train": "train", "test": "test", "val": "validation", "validation": "
 NORMAL_NAMES = frozenset({"normal", "normals", "no finding", "no_finding", "healthy", "negative"})
 FILM_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dcm", ".dicom", ""})
 
-Layout = Callable[[Path, Progress | None], DatasetIndex]
+Layout = Callable[..., DatasetIndex]
+"""From a folder and whom to tell of progress to what the folder holds."""
 Recogniser = Callable[[Path], bool]
 _LAYOUTS: dict[str, Layout] = {}
 # What a folder of each layout holds, in words, and whether a folder looks like it.
@@ -60,7 +61,11 @@ def list_layouts() -> list[str]:
 
 
 def index(
-    folder: Path, layout: str | None = None, progress: Progress | None = None
+    folder: Path,
+    layout: str | None = None,
+    progress: Progress | None = None,
+    *,
+    skip_damaged: bool = False,
 ) -> DatasetIndex:
     """List the films of a folder with their findings, patients and splits.
 
@@ -68,8 +73,10 @@ def index(
         folder: What holds the films.
         layout: One of `list_layouts()`; None finds out which one fits.
         progress: Told how many files have been read.
+        skip_damaged: Leave damaged TFRecord shards out, with a note, instead of raising.
 
     Raises:
+        ArgumentError: When `skip_damaged` is asked for in a folder without shards.
         DataError: When the folder is missing, fits no layout or several, or cannot be read in
             the layout.
         UnknownName: When no such layout is registered.
@@ -79,7 +86,12 @@ def index(
     if not folder.is_dir():
         raise DataError(f"There is no folder '{folder}'. Name the folder that holds the films.")
     try:
-        return _LAYOUTS[layout or detect_layout(folder)](folder, progress)
+        name = layout or detect_layout(folder)
+        if not skip_damaged:
+            return _LAYOUTS[name](folder, progress)
+        if name != "tfrecord":
+            raise ArgumentError(f"Only TFRecord shards can be skipped; '{folder}' is {name}.")
+        return _LAYOUTS[name](folder, progress, skip_damaged=True)
     except OSError as error:
         raise DataError(
             f"'{error.filename}' cannot be read ({error.strerror}). Mend it, or take it out of "
