@@ -34,6 +34,42 @@ def measure(data: Path) -> str:
                 + " | ".join(map(_interval, cells))
                 + f" | {label.balanced_accuracy:.3f} | {_interval(label.auprc)} | {label.ece:.3f} |"
             )
+    return "\n".join([*lines, *_controls()])
+
+
+def _controls() -> list[str]:
+    """Say what networks score that never saw the middle of a film."""
+    told = [
+        f"- `{card.name}`, {label}: the same network trained and scored with the middle "
+        f"{100 * card.training['control']['blacked_out']:.0f} % of each side blacked out: AUROC "
+        f"{_interval(Interval(*area))}."
+        for card in list_models()
+        for label, area in card.training.get("control", {}).get("auroc", {}).items()
+    ]
+    return ["", "Borders-only controls:", "", *told] if told else []
+
+
+def sources(data: Path) -> str:
+    """Tabulate what each published system reported beside ours by its protocol; needs no films."""
+    lines = [
+        "| recipe | epochs, films, pixels | minutes | parameters | figure | here | there | on two "
+        "sides of the split |",
+        "|---|---|---:|---:|---|---:|---:|---:|",
+    ]
+    for card in list_models():
+        recipe, facts = get_recipe(card.recipe), card.training
+        if not recipe.replica:
+            continue
+        figures = ("accuracy", "loss", "auc", "precision", "recall")
+        counted = facts["as_sources_count"]
+        for figure in dict.fromkeys((*figures, *recipe.reported)):
+            there = recipe.reported.get(figure)
+            lines.append(
+                f"| {card.name} | {facts['epochs']} of {recipe.config.epochs}, {facts['films']:,}, "
+                f"{card.preprocessing.size} | {facts['seconds'] / 60:.0f} | "
+                f"{facts['parameters']:,} | {figure} | {counted[figure]:.4f} | "
+                f"{'-' if there is None else f'{there:.4f}'} | {facts['in_two_parts']} |"
+            )
     return "\n".join(lines)
 
 

@@ -107,6 +107,7 @@ class Recipe:
         control: When above 0, the same network is also trained and scored with the middle of
             every film blacked out, this share of each side: what it still scores, it does not
             read from the lungs.
+        replica: It repeats what a published system did, for comparison; readers are not offered it.
         reported: What the source reported, figure by figure, as its own words name them.
         better: Our model for the same question, whose figures are printed beside.
         card: Words for the model card: data, intended_use, not_for, limits, age_range, views.
@@ -126,6 +127,7 @@ class Recipe:
     config: TrainingConfig
     sensitivity: float | None = 0.95
     control: float = 0.0
+    replica: bool = False
     reported: Mapping[str, float] = field(default_factory=dict)
     better: str | None = None
     card: Mapping[str, Any]
@@ -261,6 +263,7 @@ def _pediatric_replica(name: str, **changes: Any) -> Recipe:
         model=name,
         network="pooled",
         sensitivity=None,
+        replica=True,
         better="pediatric-pneumonia",
         card=card,
         **changes,
@@ -396,6 +399,7 @@ def vgg16_codes() -> Recipe:
             20, optimizer="sgd", learning_rate=1e-2, frozen=True, checkpoints=True, keep="best"
         ),
         sensitivity=None,
+        replica=True,
         reported={"accuracy": 0.72},
         card={
             "data": "",
@@ -509,6 +513,7 @@ def inceptionv3_nih15() -> Recipe:
         preprocessing=_unscaled(299, 3),
         config=_as_the_sources(10, keep="best"),
         sensitivity=None,
+        replica=True,
         reported={"loss": 0.1946, "auc": 0.7301, "accuracy": 0.9307},
         better="adult-findings",
         card=_NIH

@@ -9,7 +9,7 @@ from cxr_core.ui import session, viewer, widgets
 
 def page() -> None:
     """Ask for films until there is one; then answer."""
-    state, cards = session.current(), session.cards()
+    state, cards = session.current(), session.for_reading()
     if state.films:
         opinion(state, cards)
         return

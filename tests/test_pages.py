@@ -206,6 +206,22 @@ def test_no_model_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         assert "Train one with" in page.error[0].value
 
 
+def test_readers_are_offered_no_replica_while_there_is_another_model(
+    two_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = sorted(path.name for path in two_models.iterdir())
+    for name in names:
+        shutil.copytree(two_models / name, tmp_path / name)
+    path = tmp_path / names[0] / "card.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"recipe": "subset-cnn"}))
+    monkeypatch.setenv("CXR_MODELS", str(tmp_path))
+    assert [card.name for card in session.cards()] == names
+    assert [card.name for card in session.for_reading()] == names[1:]
+    for name in names[1:]:
+        shutil.rmtree(tmp_path / name)
+    assert [card.name for card in session.for_reading()] == names[:1]
+
+
 # --- the reading story ---
 
 

@@ -194,6 +194,14 @@ def test_a_rare_label_may_be_missing_where_nothing_is_learned(tmp_path, monkeypa
         prepare_parts(replace(dataset, films=films), recipe, 0)
 
 
+def test_one_patient_cannot_be_split(tmp_path):
+    films = tuple(Film(f"{k}", (("P",), ())[k % 2], "one", None, f"d{k}") for k in range(30))
+    dataset = DatasetIndex(tmp_path, "class-folders", ("N", "P"), films)
+    recipe = replace(get_recipe("two-folder-cnn"), labels={"P": ("P",)})
+    with pytest.raises(DataError, match=r"The \w+ part has 0 films"):
+        prepare_parts(dataset, recipe, 0)
+
+
 # --- labels ---
 
 
