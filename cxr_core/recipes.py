@@ -450,7 +450,7 @@ def _adult(name: str, labels: Mapping[str, tuple[str, ...]], intended: str) -> R
         preprocessing=_unscaled(224, 1),
         protocol=Protocol(held_out=(0.16, 0.2), ages=(18.0, 120.0)),
         config=TrainingConfig(
-            epochs=15,
+            epochs=12,
             batch=16,
             learning_rate=4e-4,
             warmup=0.15,
@@ -511,6 +511,7 @@ def inceptionv3_nih15() -> Recipe:
             "dropout": 0.0,
         },
         preprocessing=_unscaled(299, 3),
+        protocol=Protocol(ages=(18.0, 120.0)),
         config=_as_the_sources(10, keep="best"),
         sensitivity=None,
         replica=True,
@@ -540,7 +541,7 @@ def covid_radiography() -> Recipe:
         activation="sigmoid",
         network="residual",
         preprocessing=Preprocessing(size=128, fit="stretch", channels=1, standardise=True),
-        config=TrainingConfig(epochs=12),
+        config=TrainingConfig(epochs=20),
         control=0.8,
         card={
             "data": "COVID-19 Radiography set (2,100 films of each class), Chowdhury et al., IEEE "

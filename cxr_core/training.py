@@ -92,20 +92,14 @@ def batches(
 
 def perturbed(part: Part, recipe: Recipe, seed: int) -> Part:
     """Return each film as other units might have taken it, `perturbed_copies` times over."""
-    copies = recipe.config.perturbed_copies
+    copies, batch = recipe.config.perturbed_copies, recipe.config.batch
     rng = np.random.default_rng((seed, 1))
-    films = part.squares.astype(np.float32) / np.float32(255)
-    varied = [
-        augment(films[k : k + recipe.config.batch], ACQUISITION, rng)  # each with its own blur
-        for _ in range(copies)
-        for k in range(0, len(films), recipe.config.batch)
-    ]
-    squares = np.concatenate(varied) if varied else films[:0]
-    return Part(
-        part.films * copies,
-        np.rint(squares * 255).astype(np.uint8),
-        np.tile(part.targets, (copies, 1)),
-    )
+    varied = [part.squares[:0]]
+    for k in [*range(0, len(part.films), batch)] * copies:
+        films = part.squares[k : k + batch].astype(np.float32) / np.float32(255)
+        films = augment(films, ACQUISITION, rng)  # each batch with its own blur
+        varied.append(np.rint(films * 255).astype(np.uint8))
+    return Part(part.films * copies, np.concatenate(varied), np.tile(part.targets, (copies, 1)))
 
 
 def predict_logits(network: Any, part: Part, preprocessing: Preprocessing) -> NDArray[np.float32]:
@@ -181,14 +175,14 @@ def _optimizer(config: TrainingConfig, steps: int) -> Any:
             warmup_target=config.learning_rate,
             warmup_steps=warmup,
         )
-    common: dict[str, Any] = {"clipnorm": 5.0}
+    common: dict[str, Any] = {}
     if config.average:
-        common |= {"use_ema": True, "ema_momentum": config.average}
+        common = {"use_ema": True, "ema_momentum": config.average}
     if config.optimizer == "sgd":
         return keras.optimizers.SGD(rate, momentum=0.9, **common)
     if config.optimizer == "adam":
         return keras.optimizers.Adam(rate, **common)
-    return keras.optimizers.AdamW(rate, weight_decay=config.weight_decay, **common)
+    return keras.optimizers.AdamW(rate, weight_decay=config.weight_decay, clipnorm=5.0, **common)
 
 
 class Run:
@@ -331,7 +325,7 @@ def fit(
             f"{len(train.films)} training films do not fill one batch of {recipe.config.batch}."
         )
     network = _build(recipe, seed, weights)
-    run.claim(_conditions(recipe, parts, seed, network))
+    run.claim(_conditions(recipe, parts, seed, weights))
     held = parts["validation"]
     hard = perturbed(held, recipe, seed)
     fitted = network
@@ -387,20 +381,26 @@ def _wanted(run: Run, epoch: int | None, recipe: Recipe) -> Path:
     return path
 
 
-def _conditions(recipe: Recipe, parts: dict[str, Part], seed: int, network: Any) -> dict[str, Any]:
+def _conditions(
+    recipe: Recipe, parts: dict[str, Part], seed: int, weights: str | None
+) -> dict[str, Any]:
     """Say what a training depends on, in plain JSON values."""
-    below = codes.digest(codes.below(network)) if recipe.config.frozen else None
     return {
-        "backbone": below,
         "seed": seed,
         "recipe": repr(recipe),
-        **{
-            f"{name} films": hashlib.sha256(
-                "".join(film.digest for film in parts[name].films).encode()
-            ).hexdigest()
-            for name in ("train", "validation")
-        },
+        "weights": weights and Path(weights).name,
+        **{f"{name} films": _content(parts[name]) for name in ("train", "validation")},
     }
+
+
+def _content(part: Part) -> str:
+    """Digest what a part holds: its films, what they are said to show, their pixels."""
+    content = hashlib.sha256(part.targets.tobytes())
+    for film in part.films:
+        content.update(f"{film.digest} {film.source}".encode())
+    for square in part.squares:
+        content.update(np.ascontiguousarray(square).tobytes())
+    return content.hexdigest()
 
 
 def _build(recipe: Recipe, seed: int, weights: str | None) -> Any:
