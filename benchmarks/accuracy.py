@@ -19,6 +19,10 @@ def _interval(item: Interval) -> str:
     return f"{item.value:.3f}{between}"
 
 
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
 def measure(data: Path) -> str:
     """Tabulate the evaluation.json of every model; needs no films."""
     lines = [
@@ -32,7 +36,8 @@ def measure(data: Path) -> str:
             lines.append(
                 f"| {card.name} {card.version} | {label.label} | {label.n} | "
                 + " | ".join(map(_interval, cells))
-                + f" | {label.balanced_accuracy:.3f} | {_interval(label.auprc)} | {label.ece:.3f} |"
+                + f" | {_number(label.balanced_accuracy)} | {_interval(label.auprc)} "
+                f"| {label.ece:.3f} |"
             )
     return "\n".join([*lines, *_controls()])
 
@@ -58,12 +63,12 @@ def sources(data: Path) -> str:
     ]
     for card in list_models():
         recipe, facts = get_recipe(card.recipe), card.training
-        if not recipe.replica:
+        if not facts.get("replica"):
             continue
         figures = ("accuracy", "loss", "auc", "precision", "recall")
         counted = facts["as_sources_count"]
-        for figure in dict.fromkeys((*figures, *recipe.reported)):
-            there = recipe.reported.get(figure)
+        for figure in dict.fromkeys((*figures, *facts["reported"])):
+            there = facts["reported"].get(figure)
             lines.append(
                 f"| {card.name} | {facts['epochs']} of {recipe.config.epochs}, {facts['films']:,}, "
                 f"{card.preprocessing.size} | {facts['seconds'] / 60:.0f} | "

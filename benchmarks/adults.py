@@ -23,18 +23,18 @@ SOURCES = ("all", "A", "B")
 def measure(data: Path) -> str | None:
     """Tabulate both adult models by source; needs the films."""
     folder = data / "nih_chestxray14"
-    names = [card.name for card in list_models() if card.name.startswith("adult-")]
-    if not folder.is_dir() or not names:
+    cards = [card for card in list_models() if card.recipe.startswith("adult-")]
+    if not folder.is_dir() or not cards:
         return None
     lines = [
         "| model | test films | n | mean AUROC | frozen backbone, logistic regression | file "
         "size alone | better than frozen, paired |",
         "|---|---|---:|---:|---:|---:|---|",
     ]
-    for name in names:
-        recipe = get_recipe(name)
-        parts = prepare_parts(index(folder, "nih-csv"), recipe, 0)
-        lines += _rows(name, recipe, parts, probe(recipe, parts, data / WEIGHTS), folder)
+    for card in cards:
+        recipe = get_recipe(card.recipe)
+        parts = prepare_parts(index(folder, "nih-csv"), recipe, card.training["seed"])
+        lines += _rows(card.name, recipe, parts, probe(recipe, parts, data / WEIGHTS), folder)
     return "\n".join(lines)
 
 
@@ -68,9 +68,8 @@ def _rows(
     name: str, recipe: Recipe, parts: dict[str, Part], frozen: NDArray[np.float64], folder: Path
 ) -> list[str]:
     test, table = parts["test"], load_predictions(name)
-    assert_same(test.films, table.files)
-    sizes = np.log([(folder / film.file).stat().st_size for film in test.films])
-    size = (sizes - sizes.min()) / np.ptp(sizes)
+    require_same(test.films, table.files)
+    size = _size_scores(parts, folder)
     findings = [k for k, label in enumerate(recipe.labels) if label != "No Finding"]
     rows = []
     for source in SOURCES:
@@ -79,22 +78,35 @@ def _rows(
         told = [k for k in findings if 0 < truth[:, k].sum() < len(truth)]
         ours, theirs, bytes_ = (
             [auroc(truth[:, k], scores[films][:, k]) for k in told]
-            for scores in (table.y_score, frozen, np.repeat(size[:, None], truth.shape[1], axis=1))
+            for scores in (table.y_score, frozen, size)
         )
         better = "-"
         if len(told) == 1:
-            pair = compare(truth[:, 0], table.y_score[films][:, 0], frozen[films][:, 0])
+            k = told[0]
+            pair = compare(truth[:, k], table.y_score[films][:, k], frozen[films][:, k])
             better = f"{pair.difference.value:+.3f}, p {pair.p_value:.2f}"
-        size_area = [abs(area.value - 0.5) + 0.5 for area in bytes_]
         where = "all" if source == "all" else f"within {source}"
         rows.append(
             f"| {name} | {where} | {len(truth)} | {_mean(ours)} | {_mean(theirs)} | "
-            f"{np.mean(size_area):.3f} | {better} |"
+            f"{_mean(bytes_)} | {better} |"
         )
     return rows
 
 
-def assert_same(films: tuple[Film, ...], files: tuple[str, ...]) -> None:
+def _size_scores(parts: dict[str, Part], folder: Path) -> NDArray[np.float64]:
+    """Score test films (N, K) by their file's size; training films say which way it points."""
+    sizes = {
+        split: np.log([(folder / film.file).stat().st_size for film in parts[split].films])
+        for split in ("train", "test")
+    }
+    low, high = sizes["test"].min(), sizes["test"].max()
+    up = (sizes["test"] - low) / (high - low)
+    truth = parts["train"].targets
+    grows = [sizes["train"][y == 1].mean() > sizes["train"][y == 0].mean() for y in truth.T]
+    return np.stack([up if rises else 1 - up for rises in grows], axis=1)
+
+
+def require_same(films: tuple[Film, ...], files: tuple[str, ...]) -> None:
     """Refuse to compare scores of other films."""
     if tuple(film.file for film in films) != files:
         raise SystemExit("predictions.csv is of other films than this folder's test part.")

@@ -85,8 +85,10 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--backbone", help="instead of the recipe's, where it has one")
     command.add_argument("--epochs", type=int)
     command.add_argument(
-        "--epoch", type=int, help="register this epoch, of a recipe that keeps them all"
+        "--epoch", type=int, help="train nothing; register this epoch of a finished training"
     )
+    command.add_argument("--trained-as", metavar="NAME", help="whose epoch that is")
+    command.add_argument("--layout", help="such as class-folders; found out by default")
     command.add_argument("--skip-damaged", action="store_true", help="leave damaged shards out")
     command.add_argument("--resume", action="store_true", help="continue an interrupted training")
     command.add_argument("--seed", type=int, default=0)
@@ -96,6 +98,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--model", required=True)
     command.add_argument("--data", required=True, type=Path, metavar="FOLDER")
     command.add_argument("--split", default="test")
+    command.add_argument("--layout", help="such as class-folders; found out by default")
+    command.add_argument("--skip-damaged", action="store_true", help="leave damaged shards out")
     command.add_argument("--json", action="store_true")
     command.set_defaults(run=_evaluate)
     return parser
@@ -313,7 +317,7 @@ def _train(options: argparse.Namespace) -> None:
 
     recipe = get_recipe(options.recipe)
     weights = None if options.weights == "none" else options.weights
-    if weights is None and "backbone" in recipe.options and not options.resume:
+    if weights is None and "backbone" in recipe.options:
         print(
             f"No --weights: the backbone of '{recipe.name}' starts from random weights, not from "
             "pretrained ones.",
@@ -327,6 +331,8 @@ def _train(options: argparse.Namespace) -> None:
         name=options.name,
         epochs=options.epochs,
         epoch=options.epoch,
+        trained_as=options.trained_as,
+        layout=options.layout,
         backbone=options.backbone,
         seed=options.seed,
         resume=options.resume,
@@ -340,14 +346,17 @@ def _train(options: argparse.Namespace) -> None:
 def _print_record(name: str) -> None:
     """Print a new model's test record, what its source reported, and our better model's."""
     from cxr_core.cards import list_models, load_card, load_evaluation
-    from cxr_core.recipes import get_recipe
 
-    report, card = load_evaluation(name), load_card(name)
-    facts = card.training
+    report, facts = load_evaluation(name), load_card(name).training
+    twice = f"patients or films on two sides: {facts['in_two_parts']}"
+    if not facts["patients_known"]:
+        twice = "patients are not known"
     print(
         f"{name}: {facts['films']} films trained, {facts['validation_films']} chose, "
-        f"{facts['test_films']} are scored; patients or films on two sides: {facts['in_two_parts']}"
+        f"{facts['test_films']} are scored; {twice}"
     )
+    for note in facts["notes"]:
+        print(note)
     for label in report.labels:
         print(f"{label.label}: {_headline(label)}")
         if label.confusion is not None:
@@ -357,14 +366,15 @@ def _print_record(name: str) -> None:
                 f"recall {_share(label.sensitivity.value)}, F1 {_share(label.f1)}, "
                 f"support {label.positives}"
             )
-    recipe, counted = get_recipe(card.recipe), facts["as_sources_count"]
-    for figure, value in recipe.reported.items():
-        print(f"As the source counts, {figure}: {counted[figure]:.4f} here, {value:.4f} there")
+    for figure, value in facts["reported"].items():
+        here = facts["as_sources_count"].get(figure)
+        print(f"As the source counts, {figure}: {_share(here)} here, {value:.3f} there")
     for name_of, area in facts.get("control", {}).get("auroc", {}).items():
         print(f"With the middle blacked out, {name_of}: AUROC {_share(area[0])}")
-    if recipe.better and recipe.better in {other.name for other in list_models()}:
-        for label in load_evaluation(recipe.better).labels:
-            print(f"Our better way, {recipe.better}, {label.label}: {_headline(label)}")
+    better = facts["better"]
+    if better in {other.name for other in list_models()}:
+        for label in load_evaluation(better).labels:
+            print(f"Our better way, {better}, {label.label}: {_headline(label)}")
 
 
 def _share(value: float | None) -> str:
@@ -382,7 +392,13 @@ def _evaluate(options: argparse.Namespace) -> None:
     from cxr_core.release import score_split
 
     table = score_split(
-        load_classifier(card.name), recipe, options.data, options.split, _Progress()
+        load_classifier(card.name),
+        recipe,
+        options.data,
+        options.split,
+        _Progress(),
+        layout=options.layout,
+        skip_damaged=options.skip_damaged,
     )
     report = evaluate_table(
         table,

@@ -7,6 +7,8 @@ Workshops 2014, arXiv:1403.6382).
 
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxr_core.datasets import Progress, cache_root
-from cxr_core.datasets.partial import reserve, writing
+from cxr_core.datasets.partial import lock, reserve, writing
+from cxr_core.errors import DataError
 from cxr_core.parts import Part
 from cxr_core.preprocess import Preprocessing, finish
 
@@ -71,13 +74,31 @@ def _cached(
     for square in squares:
         key.update(np.ascontiguousarray(square).tobytes())
     path = cache_root() / f"codes-{key.hexdigest()[:32]}.npy"
-    if not path.exists():
-        aside, done = path.with_suffix(".part"), path.with_suffix(".done")
-        _compute(aside, done, squares, backbone, preprocessing, progress)
-        aside.replace(path)
-        done.unlink()
+    with writing(path.parent), _alone(path.with_suffix(".lock")):
+        if not path.exists():
+            aside, done = path.with_suffix(".part"), path.with_suffix(".done")
+            _compute(aside, done, squares, backbone, preprocessing, progress)
+            aside.replace(path)
+            done.unlink()
     codes: NDArray[np.float16] = np.load(path, mmap_mode="r")
     return codes
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Keep other processes from the same codes.
+
+    Raises:
+        DataError: When one is at work on them.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        if not lock(file.fileno()):
+            raise DataError(
+                f"Another process computes the codes that '{path}' stands for. Wait for it, then "
+                "run this again."
+            )
+        yield
 
 
 def _compute(
@@ -104,7 +125,6 @@ def _room(path: Path, shape: tuple[int, ...], *, fresh: bool) -> Any:
     """Open the memory map of codes; its room is taken before the first of them is written."""
     mode: Any = "w+" if fresh else "r+"
     with writing(path.parent, 2 * int(np.prod(shape))):
-        path.parent.mkdir(parents=True, exist_ok=True)
         codes = np.lib.format.open_memmap(path, mode=mode, dtype=np.float16, shape=shape)
         with path.open("r+b") as file:
             reserve(file, path.stat().st_size)

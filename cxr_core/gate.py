@@ -85,6 +85,9 @@ def check(radiograph: Radiograph, card: ModelCard, *, age_years: float | None = 
         card: The model's.
         age_years: The patient's age as the reader states it; otherwise the file's counts.
     """
+    if not card.training.get("gate", True):
+        reason = "No gate fits: this model was trained on a user's own two classes."
+        return GateReport((GateCheck("gate", None, "any", "caution", reason),))
     stated = radiograph.facts.age_years if age_years is None else age_years
     return GateReport(
         (

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -280,7 +281,7 @@ def load_pretrained(network: Any, weights: str, *, backbone: str | None) -> None
                 _assign(_below_features(network), arrays)
         else:
             _load_file(network, path, backbone)
-    except (ValueError, OSError, KeyError, UserWarning) as error:
+    except (ValueError, OSError, KeyError, UserWarning, BadZipFile) as error:
         raise TrainingError(
             f"The weights in '{weights}' do not fit the network '{network.name}' ({error})."
         ) from error

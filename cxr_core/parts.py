@@ -1,6 +1,7 @@
 """From a data folder to the films that train, choose and are scored, ready to read."""
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -58,7 +59,7 @@ def fit_labels(recipe: Recipe, dataset: DatasetIndex) -> Recipe:
 
     Raises:
         DataError: When the folder knows none of the recipe's findings, nor is it one of just
-            two classes.
+            two classes; or when some of its films show what the recipe does not know.
     """
     present = {name for film in dataset.films for name in film.findings}
     wanted = {name for meaning in recipe.labels.values() for name in meaning} - {ANY}
@@ -66,6 +67,7 @@ def fit_labels(recipe: Recipe, dataset: DatasetIndex) -> Recipe:
         not wanted and any(not film.findings for film in dataset.films)
     )
     if own_words:
+        _require_meanings(recipe, dataset)
         return recipe
     binary = len(recipe.labels) == (1 if recipe.activation == "sigmoid" else 2)
     if not binary or len(dataset.classes) != 2:
@@ -80,7 +82,36 @@ def fit_labels(recipe: Recipe, dataset: DatasetIndex) -> Recipe:
     labels: dict[str, tuple[str, ...]] = {second: (second,)}
     if recipe.activation == "softmax":
         labels = {first: (first,) if first in present else (), **labels}
-    return replace(recipe, labels=labels, card=_words(first, second), data_digest="", reported={})
+    return replace(
+        recipe,
+        labels=labels,
+        card=_words(first, second),
+        data_digest="",
+        reported={},
+        better=None,
+        gate=False,
+    )
+
+
+def _require_meanings(recipe: Recipe, dataset: DatasetIndex) -> None:
+    """Refuse films of which the recipe cannot say what they show.
+
+    Raises:
+        DataError: When a film's findings mean no label, or, where exactly one is true, several.
+    """
+    counts = targets(dataset.films, recipe).sum(axis=1)
+    exclusive = recipe.activation == "softmax"
+    odd = [
+        film
+        for film, count in zip(dataset.films, counts, strict=True)
+        if (exclusive and count != 1) or (film.findings and not count)
+    ]
+    if odd:
+        raise DataError(
+            f"'{recipe.name}' cannot say what {len(odd)} films of '{dataset.root}' show, such as "
+            f"{odd[0].file} ({', '.join(odd[0].findings) or 'no finding'}). It knows "
+            f"{', '.join(recipe.labels)}. Take those films out, or use another recipe."
+        )
 
 
 def _words(first: str, second: str) -> dict[str, object]:
@@ -100,23 +131,16 @@ def _words(first: str, second: str) -> dict[str, object]:
 def prepare_parts(
     dataset: DatasetIndex, recipe: Recipe, seed: int, progress: Progress | None = None
 ) -> dict[str, Part]:
-    """Split a data folder by the recipe's protocol and decode every film once.
-
-    Patients with boxes are kept out of training and validation, so that what a map points at
-    can be compared with what it never learned.
+    """Deal a data folder's films to the parts and decode every film once.
 
     Returns:
         The parts "train", "validation" and "test".
 
     Raises:
-        DataError: When a patient is in two of the folder's own splits, or a part lacks a class.
+        DataError: As `deal`; or when a part lacks a class.
     """
-    by_split = split_films(dataset, recipe, seed)
-    boxed = {film.patient for film in dataset.films if film.boxes}
-    for split in ("train", "validation"):
-        films = tuple(film for film in by_split[split] if film.patient not in boxed)
-        by_split[split] = _subset(films, recipe.protocol, seed)
-    for split, films in by_split.items():
+    dealt = deal(dataset, recipe, seed)
+    for split, films in dealt.items():
         _require_classes(dataset, recipe, split, films)
     return {
         split: Part(
@@ -124,20 +148,80 @@ def prepare_parts(
             pixel_cache(dataset.root, films, recipe.preprocessing, progress),
             targets(films, recipe),
         )
-        for split, films in by_split.items()
+        for split, films in dealt.items()
     }
 
 
-def split_films(dataset: DatasetIndex, recipe: Recipe, seed: int) -> dict[str, tuple[Film, ...]]:
-    """Deal a folder's films to the parts by the recipe's protocol; raises as `prepare_parts`."""
+def deal(dataset: DatasetIndex, recipe: Recipe, seed: int) -> dict[str, tuple[Film, ...]]:
+    """Deal a folder's films to the parts by the recipe's protocol.
+
+    Patients with boxes are kept out of training and validation, so that what a map points at
+    can be compared with what it never learned.
+
+    Raises:
+        DataError: When a patient is in two of the folder's own splits, or one is missing.
+    """
+    parts = _split(dataset, recipe, seed)
+    boxed = {film.patient for film in dataset.films if film.boxes}
+    for split in ("train", "validation"):
+        films = tuple(film for film in parts[split] if film.patient not in boxed)
+        parts[split] = _subset(films, recipe.protocol, seed)
+    return parts
+
+
+def seen_digest(parts: Mapping[str, Sequence[Film]]) -> str:
+    """Digest the films that train or choose: what a card's `data_digest` holds."""
+    seen = sorted(film.digest for split in ("train", "validation") for film in parts[split])
+    return hashlib.sha256("\n".join(seen).encode()).hexdigest()
+
+
+def films_to_score(
+    dataset: DatasetIndex, recipe: Recipe, split: str, seed: int, digest: str
+) -> tuple[Film, ...]:
+    """Return the films of a split that a trained model may be scored on.
+
+    A folder with splits of its own is taken at its word; any other is dealt as in training.
+
+    Args:
+        dataset: The folder.
+        recipe: The model's, with its labels as they fit the folder.
+        split: "train", "validation" or "test".
+        seed: The model's.
+        digest: Of the films that the model saw (`seen_digest`).
+
+    Raises:
+        DataError: When there are none, or when the folder, dealt anew, would give other films
+            than in training, so that films which the model saw would be scored.
+    """
+    if not recipe.protocol.resplit and any(film.split for film in dataset.films):
+        films = tuple(
+            film for film in dataset.films if film.split == split and _of_age(film, recipe.protocol)
+        )
+    else:
+        parts = deal(dataset, recipe, seed)
+        if seen_digest(parts) != digest:
+            raise DataError(
+                f"'{dataset.root}' has no splits of its own and is not the folder that this model "
+                "was trained on: dealt anew, films that it saw would be scored. Put the films to "
+                f"be scored in a folder '{split}'."
+            )
+        films = parts.get(split, ())
+    if not films:
+        known = ", ".join(sorted({film.split or "none" for film in dataset.films}))
+        raise DataError(f"'{dataset.root}' has no films of the split '{split}'; it has: {known}.")
+    return films
+
+
+def _split(dataset: DatasetIndex, recipe: Recipe, seed: int) -> dict[str, tuple[Film, ...]]:
     protocol = recipe.protocol
     films = tuple(film for film in dataset.films if _of_age(film, protocol))
     by_split = {split: tuple(f for f in films if f.split == split) for split in PARTS}
     if protocol.resplit or not any(by_split.values()):
         chosen, scored = protocol.held_out
         shares = {"train": 1 - chosen - scored, "validation": chosen, "test": scored}
-        deal = split_by_film if protocol.resplit == "film" else split_by_patient
-        return deal(films, shares, seed)
+        if protocol.resplit == "film":
+            return split_by_film(films, shares, seed)
+        return split_by_patient(films, shares, seed)
     shared = overlap(films)
     if shared:
         raise DataError(

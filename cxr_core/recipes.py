@@ -110,6 +110,8 @@ class Recipe:
         replica: It repeats what a published system did, for comparison; readers are not offered it.
         reported: What the source reported, figure by figure, as its own words name them.
         better: Our model for the same question, whose figures are printed beside.
+        gate: Whether the checks of `gate` fit its films: pictures of two classes of any kind
+            are not refused for being no chest films.
         card: Words for the model card: data, intended_use, not_for, limits, age_range, views.
         data_digest: Of the films that these words are about (see `cards.ModelCard`); a model
             trained on others says so.
@@ -130,6 +132,7 @@ class Recipe:
     replica: bool = False
     reported: Mapping[str, float] = field(default_factory=dict)
     better: str | None = None
+    gate: bool = True
     card: Mapping[str, Any]
     data_digest: str = ""
 

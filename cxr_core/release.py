@@ -32,9 +32,10 @@ from cxr_core.networks import BACKBONES
 from cxr_core.parts import (
     Part,
     blacked_out,
+    films_to_score,
     fit_labels,
     prepare_parts,
-    split_films,
+    seen_digest,
     targets,
 )
 from cxr_core.predictions import PredictionTable, evaluate_table, write_predictions
@@ -161,30 +162,32 @@ def score_split(
     data: Path,
     split: str,
     progress: Progress | None = None,
+    *,
+    layout: str | None = None,
+    skip_damaged: bool = False,
 ) -> PredictionTable:
     """Score one split of a data folder with a registered model.
 
-    A folder without splits of its own is split as in the model's training, by its recipe's
+    A folder without splits of its own is dealt as in the model's training, by its recipe's
     protocol and the seed on its card.
 
     Raises:
-        DataError: When the folder has no films of that split.
+        DataError: When the folder has no films of that split, or films that the model saw
+            would be scored.
     """
-    dataset = _index(recipe, data, progress)
-    recipe = fit_labels(recipe, dataset)
-    if recipe.protocol.resplit or not any(film.split for film in dataset.films):
-        films = split_films(dataset, recipe, classifier.card.training["seed"]).get(split, ())
-    else:
-        films = tuple(film for film in dataset.films if film.split == split)
-    if not films:
-        known = ", ".join(sorted({film.split or "none" for film in dataset.films}))
-        raise DataError(f"'{data}' has no films of the split '{split}'; it has: {known}.")
-    squares = pixel_cache(data, films, classifier.card.preprocessing, progress)
+    dataset = _index(recipe, data, progress, layout, skip_damaged)
+    recipe, card = fit_labels(recipe, dataset), classifier.card
+    films = films_to_score(dataset, recipe, split, card.training.get("seed", 0), card.data_digest)
+    squares = pixel_cache(data, films, card.preprocessing, progress)
     return score(classifier, Part(films, squares, targets(films, recipe)), split, progress)
 
 
 def _index(
-    recipe: Recipe, data: Path, progress: Progress | None, skip_damaged: bool = False
+    recipe: Recipe,
+    data: Path,
+    progress: Progress | None,
+    layout: str | None,
+    skip_damaged: bool,
 ) -> DatasetIndex:
     """Read a data folder in whichever of the recipe's layouts it has.
 
@@ -192,7 +195,7 @@ def _index(
         DataError: When it has another one.
     """
     only = recipe.layouts[0] if len(recipe.layouts) == 1 else None
-    dataset = index(data, only, progress, skip_damaged=skip_damaged)
+    dataset = index(data, layout or only, progress, skip_damaged=skip_damaged)
     if dataset.layout not in recipe.layouts:
         raise DataError(
             f"'{data}' is laid out as {dataset.layout}; '{recipe.name}' reads "
@@ -206,8 +209,10 @@ def train(
     data: Path,
     *,
     name: str | None = None,
+    layout: str | None = None,
     epochs: int | None = None,
     epoch: int | None = None,
+    trained_as: str | None = None,
     backbone: str | None = None,
     seed: int = 0,
     resume: bool = False,
@@ -220,23 +225,26 @@ def train(
 
     Args:
         recipe: What to train.
-        data: The folder, in the recipe's layout.
+        data: The folder, in one of the recipe's layouts.
         name: Of the new model; the recipe's own by default.
+        layout: Which of them; found out by default.
         epochs: Instead of the recipe's number.
-        epoch: Register this epoch's weights, of a recipe that keeps them all.
+        epoch: Train nothing; register this epoch's weights of a training that is done, of a
+            recipe that keeps them all.
+        trained_as: The name under which that training was run; the recipe's own by default.
         backbone: Instead of the recipe's.
         seed: Of the split, the weights and the augmentation.
         resume: Continue an interrupted training of that name.
         weights: "imagenet" or a file of weights to start from.
         skip_damaged: Leave damaged TFRecord shards out instead of refusing the folder.
-        runs: Where the state of trainings is kept until the model stands.
+        runs: Where the state of trainings is kept.
         progress: Told of every stage.
 
     Returns:
         The model's folder.
 
     Raises:
-        ArgumentError: When the name is not allowed, or taken.
+        ArgumentError: When the name is not allowed or taken, or an option does not fit.
         DataError: When the folder cannot be used.
         TrainingError: When the training cannot start or go on.
     """
@@ -247,17 +255,30 @@ def train(
             f"A model named '{name}' is registered already. Give the new one another --name, or "
             "delete the old one's folder."
         )
+    options = {
+        "name": name if name != recipe.model else None,
+        "layout": layout,
+        "weights": Path(weights).name if weights else None,
+        "backbone": backbone,
+        "epochs": epochs,
+        "epoch": epoch,
+        "trained-as": trained_as,
+        "seed": seed or None,
+    }
     recipe = _changed(recipe, epochs, backbone)
-    dataset = _index(recipe, data, progress, skip_damaged)
+    run = Run(runs / name)
+    if epoch is not None:
+        run = Run(runs / (trained_as or recipe.model))
+        run.require(epoch, recipe)
+    dataset = _index(recipe, data, progress, layout, skip_damaged)
     recipe = fit_labels(recipe, dataset)
     parts = prepare_parts(dataset, recipe, seed, progress)
-    run = Run(runs / (recipe.model if epoch else name))
     network = fit(
         recipe,
         parts,
         run,
         seed=seed,
-        resume=resume,
+        resume=resume or epoch is not None,
         weights=weights,
         epoch_wanted=epoch,
         progress=progress,
@@ -270,33 +291,22 @@ def train(
             recipe, dark, beside, seed=seed, resume=resume, weights=weights, progress=progress
         )
         control = (other, dark["test"])
-    words = _command(recipe, data, name, epochs, epoch, backbone, seed, weights)
-    trained = Trained(recipe, network, parts, run, name, seed, words, epoch, control)
-    return make_model(trained, progress)
-
-
-def _command(
-    recipe: Recipe,
-    data: Path,
-    name: str,
-    epochs: int | None,
-    epoch: int | None,
-    backbone: str | None,
-    seed: int,
-    weights: str | None,
-) -> str:
-    """Write down the command that trains this model; of paths only their last part."""
-    options = {
-        "data": data.resolve().name,
-        "name": name if name != recipe.model else None,
-        "weights": Path(weights).name if weights else None,
-        "backbone": backbone,
-        "epochs": epochs,
-        "epoch": epoch,
-        "seed": seed or None,
-    }
     given = [f"--{option} {value}" for option, value in options.items() if value is not None]
-    return " ".join(["python -m cxr_core train", recipe.name, *given])
+    given += ["--skip-damaged"] if skip_damaged else []
+    command = ["python -m cxr_core train", recipe.name, "--data", data.resolve().name, *given]
+    trained = Trained(
+        recipe,
+        network,
+        parts,
+        run,
+        name,
+        seed,
+        " ".join(command),
+        dataset.notes,
+        epoch,
+        control,
+    )
+    return make_model(trained, progress)
 
 
 def _changed(recipe: Recipe, epochs: int | None, backbone: str | None) -> Recipe:
@@ -329,7 +339,8 @@ class Trained:
         run: Its history.
         name: Of the model to be.
         seed: It was trained with.
-        command: That trains it again.
+        command: That trains it again; of paths only their last part.
+        notes: What the folder's reader should be told.
         epoch: Whose weights these are, when asked for.
         control: The network trained with the middle of every film blacked out, and the test
             films so blacked out.
@@ -342,6 +353,7 @@ class Trained:
     name: str
     seed: int
     command: str
+    notes: tuple[str, ...] = ()
     epoch: int | None = None
     control: tuple[Any, Part] | None = None
 
@@ -406,8 +418,7 @@ def _card(trained: Trained, decision: Decision) -> ModelCard:
     """Write down what was trained, on what, and what validation decided."""
     recipe, network, parts = trained.recipe, trained.network, trained.parts
     weights = hashlib.sha256(b"".join(value.tobytes() for value in network.get_weights()))
-    seen = sorted(film.digest for part in ("train", "validation") for film in parts[part].films)
-    digest = hashlib.sha256("\n".join(seen).encode()).hexdigest()
+    digest = seen_digest({split: part.films for split, part in parts.items()})
     words = dict(recipe.card)
     if digest != recipe.data_digest:
         instead = f", not those of the recipe ({words['data']})" if words["data"] else "."
@@ -442,6 +453,14 @@ def _training_facts(trained: Trained) -> dict[str, Any]:
         "validation_films": len(parts["validation"].films),
         "test_films": len(parts["test"].films),
         "in_two_parts": len(_shared(parts)),
+        "patients_known": any(
+            film.patient != film.file for part in parts.values() for film in part.films
+        ),
+        "notes": list(trained.notes),
+        "gate": trained.recipe.gate,
+        "replica": trained.recipe.replica,
+        "reported": dict(trained.recipe.reported),
+        "better": trained.recipe.better,
         "seed": trained.seed,
         "seconds": round(sum(row["seconds"] for row in rows)),
         "films_per_second": rows[-1]["films_per_second"],

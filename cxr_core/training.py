@@ -242,6 +242,20 @@ class Run:
         """Name the file of one epoch's weights, which some recipes keep."""
         return self.folder / f"epoch-{epoch:03d}.weights.h5"
 
+    def require(self, epoch: int, recipe: Recipe) -> None:
+        """Refuse an epoch that is not kept.
+
+        Raises:
+            TrainingError: Saying which epochs are.
+        """
+        if self.checkpoint(epoch).exists():
+            return
+        kept = sorted(int(file.name[6:9]) for file in self.folder.glob("epoch-*.weights.h5"))
+        which = f"{kept[0]} to {kept[-1]}" if kept else "none"
+        if not recipe.config.checkpoints:
+            which += f" ('{recipe.name}' keeps only the one that becomes the model)"
+        raise TrainingError(f"Epoch {epoch} is not kept in '{self.folder}'. Kept: {which}.")
+
     def keep(
         self,
         network: Any,
@@ -350,7 +364,7 @@ def fit(
         run.keep(fitted, rows, averaged, recipe.config)
         if progress:
             progress(_told(row), epoch + 1, recipe.config.epochs)
-    fitted.load_weights(_wanted(run, epoch_wanted, recipe))
+    fitted.load_weights(run.best if epoch_wanted is None else run.checkpoint(epoch_wanted))
     if recipe.config.frozen:
         codes.above(network).set_weights(fitted.get_weights())
         return network
@@ -365,20 +379,6 @@ def _told(row: dict[str, float]) -> str:
         f"validation AUROC {row['validation_auroc']:.4f}{hard}, "
         f"{row['films_per_second']:.0f} films/s"
     )
-
-
-def _wanted(run: Run, epoch: int | None, recipe: Recipe) -> Path:
-    """Return the weights that become the model."""
-    if epoch is None:
-        return run.best
-    path = run.checkpoint(epoch)
-    if not path.exists():
-        kept = sorted(int(file.name[6:9]) for file in run.folder.glob("epoch-*.weights.h5"))
-        raise TrainingError(
-            f"Epoch {epoch} is not kept in '{run.folder}'. Kept: "
-            f"{f'{kept[0]} to {kept[-1]}' if kept else f'none ({recipe.name} keeps none)'}."
-        )
-    return path
 
 
 def _conditions(

@@ -317,6 +317,23 @@ def test_a_pickle_does_not_take_the_memory_it_names(tmp_path, written):
     assert time.monotonic() - start < 1
 
 
+def test_an_array_of_nothing_has_no_rows_however_many_it_claims(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"film")
+    claimed = np.empty((0, 2), "U1")
+    written = pickle.dumps({"a": 1, "more": claimed}, protocol=2)
+    (tmp_path / "labels.pkl").write_bytes(written)
+    array = load_plain(tmp_path / "labels.pkl")["more"]
+    assert array.values.shape == (0,)
+
+
+def test_a_pickle_sets_the_state_of_nothing_but_its_own_arrays(tmp_path):
+    path = tmp_path / "labels.pkl"
+    # The maker of dtypes, then a dictionary, then BUILD.
+    path.write_bytes(b"cnumpy\ndtype\n}(V__doc__\nVevil\nub.")
+    with pytest.raises(DataError, match=r"the state of .* cannot be set"):
+        load_plain(path)
+
+
 def test_a_pickle_of_pixels_is_told_to_be_too_large(tmp_path):
     save(tmp_path, np.zeros(5 * 2**20))
     with pytest.raises(DataError, match=r"'labels\.pkl' has 40 MB"):

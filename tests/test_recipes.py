@@ -10,9 +10,19 @@ import pytest
 from cxr_core import parts as parts_module
 from cxr_core.cards import load_card, load_evaluation, load_history, load_predictions
 from cxr_core.classifier import load_classifier
-from cxr_core.datasets import Box, DatasetIndex, Film, index, split_by_film, write_shards
+from cxr_core.datasets import (
+    Box,
+    DatasetIndex,
+    Film,
+    index,
+    split_by_film,
+    split_by_patient,
+    write_shards,
+)
 from cxr_core.errors import ArgumentError, DataError, TrainingError
-from cxr_core.parts import blacked_out, fit_labels, prepare_parts, split_films, targets
+from cxr_core.gate import check
+from cxr_core.parts import blacked_out, deal, fit_labels, prepare_parts, targets
+from cxr_core.phantom import thorax
 from cxr_core.recipes import NIH_FINDINGS, Protocol, get_recipe, list_recipes
 from cxr_core.release import score_split, train
 
@@ -129,11 +139,11 @@ def test_the_published_split_by_film_has_the_published_counts(tmp_path):
 
 def test_the_same_rule_on_the_films_at_hand(data):
     dataset = index(data / "pediatric_pneumonia")
-    parts = split_films(dataset, get_recipe("subset-cnn-whole"), 0)
+    parts = deal(dataset, get_recipe("subset-cnn-whole"), 0)
     assert [len(parts[name]) for name in ("train", "validation", "test")] == [4088, 876, 876]
     patients = [{film.patient for film in parts[name]} for name in ("train", "test")]
     assert len(patients[0] & patients[1]) > 100  # the leak that flatters
-    clean = split_films(dataset, get_recipe("subset-cnn-by-patient"), 0)
+    clean = deal(dataset, get_recipe("subset-cnn-by-patient"), 0)
     patients = [{film.patient for film in clean[name]} for name in ("train", "test")]
     assert not patients[0] & patients[1]
 
@@ -194,6 +204,27 @@ def test_a_rare_label_may_be_missing_where_nothing_is_learned(tmp_path, monkeypa
         prepare_parts(replace(dataset, films=films), recipe, 0)
 
 
+def test_a_folder_dealt_anew_is_scored_only_where_nothing_was_seen(phantom_folder, place):
+    data = two_folders(phantom_folder, place / "covid", ("Normal", "COVID"))
+    recipe = replace(
+        small(get_recipe("covid-radiography"), options={"widths": (8, 16, 16, 16)}), control=0.0
+    )
+    train(recipe, data, name="covid", runs=place / "runs")
+    classifier = load_classifier("covid")
+    score_split(classifier, recipe, data, "test")
+    first = next((data / "Normal").iterdir())
+    (data / "Normal" / "new.png").write_bytes(first.read_bytes() + b" ")
+    with pytest.raises(DataError, match="dealt anew, films that it saw would be scored"):
+        score_split(classifier, recipe, data, "test")
+
+
+def test_few_patients_with_rare_findings_reach_every_part():
+    films = [Film(f"{k}", (f"rare {k % 60}",), f"p{k}", None, f"d{k}") for k in range(240)]
+    split = split_by_patient(films, {"train": 0.7, "validation": 0.15, "test": 0.15}, seed=0)
+    shares = {name: len(part) / 240 for name, part in split.items()}
+    assert shares == pytest.approx({"train": 0.7, "validation": 0.15, "test": 0.15}, abs=0.02)
+
+
 def test_one_patient_cannot_be_split(tmp_path):
     films = tuple(Film(f"{k}", (("P",), ())[k % 2], "one", None, f"d{k}") for k in range(30))
     dataset = DatasetIndex(tmp_path, "class-folders", ("N", "P"), films)
@@ -219,21 +250,35 @@ def test_any_two_classes_will_do_and_the_card_says_that_no_gate_fits(
     name, labels, phantom_folder, place
 ):
     data = two_folders(phantom_folder, place / "pets", ("cats", "dogs"))
-    recipe = get_recipe(name)
-    if name == "vgg16-codes":  # it asks for films without findings, which pets are not
-        recipe = replace(recipe, labels={"Normal": (), "Abnormal": ("Abnormal",)})
-    train(small(recipe), data, name="pets", runs=place / "runs")
+    train(small(get_recipe(name)), data, name="pets", runs=place / "runs")
     card = load_card("pets")
     assert card.labels == labels
     assert any("No gate fits" in limit for limit in card.limits)
     assert card.age_range is None and card.views == ()
     assert card.data == "Films of the user's own folder."
-    assert all(
-        (film.split("/")[0] == "dogs") == bool(row[-1])
-        for film, row in zip(
-            load_predictions("pets").files, load_predictions("pets").y_true, strict=True
-        )
+    assert card.training["reported"] == {} and card.training["better"] is None
+    table = load_predictions("pets")
+    assert table.y_true[:, -1].tolist() == [file.startswith("dogs/") for file in table.files]
+    film = thorax(96, 96, seed=1)
+    coloured = replace(film, facts=replace(film.facts, colourfulness=0.5))
+    report = check(coloured, card)
+    assert not report.refused and "No gate fits" in report.checks[0].reason
+
+
+def test_films_that_no_label_means_are_refused_before_any_work(tmp_path):
+    odd = replace(
+        made_index(tmp_path, 4, 4),
+        films=(
+            Film("a", ("PNEUMONIA", "virus"), "a", None, "a"),
+            Film("b", ("PNEUMONIA",), "b", None, "b"),
+            Film("c", (), "c", None, "c"),
+        ),
     )
+    with pytest.raises(DataError, match=r"cannot say what 1 films .* such as b \(PNEUMONIA\)"):
+        fit_labels(get_recipe("pediatric-type"), odd)
+    other = replace(odd, films=(*odd.films, Film("d", ("COVID",), "d", None, "d")))
+    with pytest.raises(DataError, match=r"cannot say .* such as d \(COVID\)"):
+        fit_labels(get_recipe("pediatric-pneumonia"), other)
 
 
 def test_a_folder_of_other_labels_is_refused(tmp_path):
@@ -347,10 +392,16 @@ def test_a_full_disk_is_told_before_any_code_is_written(phantom_folder, place, m
 def test_any_kept_epoch_can_become_a_model(phantom_folder, place):
     recipe = small(get_recipe("vgg16-codes"))
     train(recipe, phantom_folder, runs=place / "runs")
-    train(recipe, phantom_folder, name="first", epoch=1, resume=True, runs=place / "runs")
+    train(recipe, phantom_folder, name="first", epoch=1, runs=place / "runs")
     assert load_card("first").training["best_epoch"] == 1
-    with pytest.raises(TrainingError, match=r"Epoch 7 is not kept .* 1 to 2"):
-        train(recipe, phantom_folder, name="no", epoch=7, resume=True, runs=place / "runs")
+    for epoch in (0, 7):
+        with pytest.raises(TrainingError, match=rf"Epoch {epoch} is not kept .* 1 to 2"):
+            train(recipe, phantom_folder, name="no", epoch=epoch, runs=place / "runs")
+    with pytest.raises(TrainingError, match=r"runs/other'. Kept: none"):
+        train(recipe, phantom_folder, name="no", epoch=1, trained_as="other", runs=place / "runs")
+    plain = small(get_recipe("two-folder-cnn"))
+    with pytest.raises(TrainingError, match="keeps only the one that becomes the model"):
+        train(plain, phantom_folder, name="no", epoch=1, runs=place / "runs")
     with pytest.raises(ArgumentError, match="no pretrained backbone"):
         train(get_recipe("two-folder-cnn"), phantom_folder, name="no", backbone="vgg16")
 
@@ -395,6 +446,10 @@ def test_a_recipe_trains_from_shards_and_skips_damaged_ones_only_when_asked(phan
     dataset = index(place / "shards", skip_damaged=True)
     assert len(dataset.films) == len(source.films) - 8
     assert any(shards[1].name in note for note in dataset.notes)
+    train(recipe, place / "shards", name="less", skip_damaged=True, runs=place / "runs")
+    facts = load_card("less").training
+    assert any(shards[1].name in note for note in facts["notes"])
+    assert facts["command"].endswith("--skip-damaged")
 
 
 def test_integrated_gradients_explain_the_inception_network(made_card):

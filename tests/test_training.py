@@ -16,7 +16,7 @@ from cxr_core.cards import load_card, load_history
 from cxr_core.datasets import Film, index
 from cxr_core.errors import ArgumentError, DataError, TrainingError
 from cxr_core.evaluation import threshold_report
-from cxr_core.parts import Part, prepare_parts, targets
+from cxr_core.parts import Part, blacked_out, prepare_parts, targets
 from cxr_core.preprocess import finish
 from cxr_core.recipes import get_recipe, list_recipes, register_recipe
 from cxr_core.release import decide, train
@@ -194,6 +194,12 @@ def test_a_training_learns_keeps_its_best_and_resumes_with_the_same_history(
         fit(four, parts, broken, seed=1)
     with pytest.raises(TrainingError, match="began with other seed"):
         fit(four, parts, broken, seed=2, resume=True)
+    corrected = replace(parts["train"], targets=1 - parts["train"].targets)
+    with pytest.raises(TrainingError, match="began with other train films"):
+        fit(four, parts | {"train": corrected}, broken, seed=1, resume=True)
+    dark = {name: blacked_out(part, 0.5) for name, part in parts.items()}
+    with pytest.raises(TrainingError, match="began with other train films and validation films"):
+        fit(four, dark, broken, seed=1, resume=True)
     again = fit(four, parts, broken, seed=1, resume=True)
     rows, expected = broken.history(), whole.history()
     assert [row["epoch"] for row in rows] == [1, 2, 3, 4]

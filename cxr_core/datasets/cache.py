@@ -170,7 +170,8 @@ def _build(
         # Also what was left of this very cache meanwhile, by another that was killed.
         twins = map(opened.enter_context, left_behind(path.parent, own))
         for one in [*others, *twins]:
-            one.remove()
+            if digests.issuperset(one.done.values()):  # else it still serves other films
+                one.remove()
 
 
 def _take_over(films: Sequence[Film], partial: Partial, others: Sequence[Partial]) -> None:

@@ -94,8 +94,8 @@ def index(
         return _LAYOUTS[name](folder, progress, skip_damaged=True)
     except OSError as error:
         raise DataError(
-            f"'{error.filename}' cannot be read ({error.strerror}). Mend it, or take it out of "
-            f"'{folder}'."
+            f"'{error.filename or folder}' cannot be read ({error.strerror}). Mend it, or take it "
+            f"out of '{folder}'."
         ) from error
 
 
@@ -172,11 +172,13 @@ def findings_of(name: str) -> tuple[str, ...]:
 
 
 def class_of(label: object) -> str:
-    """Name the class that a label means: 0 or 1 (normal or abnormal), or a name.
+    """Name the class that a label means: 0 or 1, false or true (normal or abnormal), or a name.
 
     Raises:
         ValueError: When it is anything else; says what is allowed.
     """
+    if isinstance(label, str) and label.strip().lower() in ("true", "false"):
+        label = label.strip().lower() == "true"
     try:
         number = float(label) if isinstance(label, str | int | float) else None
     except (ValueError, OverflowError):

@@ -78,6 +78,8 @@ def _filled(raw: Any, kind: _DType, shape: Any, order: Any) -> NDArray[Any]:
         values = np.frombuffer(data, kind.dtype)
         if kind.dtype.kind == "U" and _codes(data, kind.dtype).max(initial=0) > sys.maxunicode:
             raise ValueError("its text is no text")  # numpy looks at that too late
+    if not values.size and shape:
+        return values.reshape(-1)  # of no elements any number of rows could be claimed
     return values.reshape(shape, order=order)
 
 
@@ -90,7 +92,8 @@ def _codes(data: Any, text: np.dtype[Any]) -> NDArray[np.uint32]:
 class _Unpickler(pickle._Unpickler):
     """Admit plain data and what makes arrays and scalars of numpy; refuse all else.
 
-    What makes arrays are bound methods, which a pickle can call but not alter.
+    What makes arrays are bound methods, which a pickle can call; only what they make has a
+    state that a pickle may set.
     """
 
     def __init__(self, data: bytes, name: str) -> None:
@@ -112,8 +115,14 @@ class _Unpickler(pickle._Unpickler):
         (length,) = struct.unpack("<Q", self.read(8))
         self.append(bytearray(self.read(length)))
 
+    def _load_build(self: Any) -> None:
+        if not isinstance(self.stack[-2], _DType | _Array):
+            raise ValueError(f"the state of {short(self.stack[-2])} cannot be set")
+        pickle._Unpickler.dispatch[pickle.BUILD[0]](self)
+
     dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {
         **pickle._Unpickler.dispatch,
+        pickle.BUILD[0]: _load_build,
         pickle.BYTEARRAY8[0]: _load_bytearray,
     }
 

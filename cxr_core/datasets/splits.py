@@ -39,8 +39,7 @@ def split_by_patient(
     """Split films so that no patient and no duplicate falls into two parts.
 
     Stratified by findings: within each stratum, whole patients are dealt in random
-    order to the part that is furthest below its share of the stratum's films, and of several
-    such parts to the one furthest below its share of all films dealt so far.
+    order to the part that lacks most films, of this stratum and of all dealt so far.
 
     Args:
         films: What to split.
@@ -63,14 +62,14 @@ def split_by_patient(
         total = sum(map(len, groups))
         dealt: dict[str, int] = dict.fromkeys(fractions, 0)
         for k in rng.permutation(len(groups)):
-            # Strata of few patients would otherwise all begin with the first part.
-            name = min(
-                fractions,
-                key=lambda part: (
-                    dealt[part] / (fractions[part] * total),
-                    len(parts[part]) / fractions[part],
-                ),
-            )
+            # Its own shortfall keeps a stratum's shares; that of all films so far has small
+            # strata, of which each would begin with the same part, reach every part.
+            seen = sum(map(len, parts.values()))
+            shortfall = {
+                part: share * (total + seen) - dealt[part] - len(parts[part])
+                for part, share in fractions.items()
+            }
+            name = max(shortfall, key=lambda part: shortfall[part])
             parts[name] += groups[k]
             dealt[name] += len(groups[k])
     return {name: tuple(sorted(part, key=lambda film: film.file)) for name, part in parts.items()}

@@ -295,16 +295,22 @@ def _not_both(source: str, listed: Mapping[str, Row], paths: Mapping[str, Path])
     return notes
 
 
+def _names_in(path: Path) -> set[str]:
+    """Read a list of file names, one a line, and leave their endings out."""
+    try:
+        lines = path.read_text("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"'{path}' is not UTF-8 text; save it as such.") from error
+    return {PurePosixPath(name.strip()).stem for name in lines}
+
+
 def _add_splits(root: Path, films: dict[str, Film]) -> list[str]:
     """Take over the official split where both of its lists are there."""
     lists = {"train": root / "train_val_list.txt", "test": root / "test_list.txt"}
     there = [path.name for path in lists.values() if path.is_file()]
     if len(there) < 2:
         return [f"{there[0]} is there without its other half: no split was taken."] if there else []
-    stems = {
-        split: {PurePosixPath(name.strip()).stem for name in path.read_text("utf-8").splitlines()}
-        for split, path in lists.items()
-    }
+    stems = {split: _names_in(path) for split, path in lists.items()}
     both = sorted(stems["train"] & stems["test"] - {""})
     if both:
         raise DataError(

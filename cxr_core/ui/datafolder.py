@@ -36,6 +36,7 @@ from cxr_core.figures import PALETTES, Palette
 from cxr_core.ui.record import theme
 from cxr_core.ui.widgets import fact_table
 
+FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-Ip", "Via")
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 DETECT = "Detect"
 NOTHING = "(none)"  # what a summary calls films on which nothing was found
@@ -100,7 +101,7 @@ def current() -> Looking:
 
 
 def fence() -> Path | None:
-    """Return the folder that CXR_DATA names, outside of which nothing is read.
+    """Return the folder that CXR_DATA names, outside of which no folder is opened.
 
     None when it is unset and the app answers this machine only: whoever can open the page
     could then read the folder anyway.
@@ -110,7 +111,7 @@ def fence() -> Path | None:
     """
     named = os.environ.get("CXR_DATA")
     if not named:
-        if st.get_option("server.address") not in LOOPBACK:
+        if st.get_option("server.address") not in LOOPBACK or _handed_on():
             raise DataError(
                 "This app is served to other machines, so its folders are not open to all: set "
                 "the environment variable CXR_DATA to the one folder that may be looked at, and "
@@ -124,6 +125,13 @@ def fence() -> Path | None:
             "the folder that holds the data, and start the app again."
         )
     return folder
+
+
+def _handed_on() -> bool:
+    """Say whether the page was asked for through another server, by whomever."""
+    headers = st.context.headers
+    host = (headers.get("Host") or "127.0.0.1").rsplit(":", 1)[0].strip("[]")
+    return host not in LOOPBACK or any(name in headers for name in FORWARDED)
 
 
 def inside(text: str, limit: Path | None) -> Path:

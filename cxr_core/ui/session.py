@@ -36,7 +36,6 @@ from cxr_core.images import Radiograph, read_radiograph
 from cxr_core.phantom import sample_film
 from cxr_core.predictions import PredictionTable
 from cxr_core.preprocess import ModelInput, prepare, restore
-from cxr_core.recipes import get_recipe, list_recipes
 
 SAMPLE_NAME = "Sample film (computer-made)"
 # A film of 4 MP holds 16 MB here; more films than this are work for the command line.
@@ -220,11 +219,7 @@ def for_reading() -> list[ModelCard]:
         ModelError: When there is no model.
     """
     found = cards()
-    return [card for card in found if not _is_replica(card)] or found
-
-
-def _is_replica(card: ModelCard) -> bool:
-    return card.recipe in list_recipes() and get_recipe(card.recipe).replica
+    return [card for card in found if not card.training.get("replica")] or found
 
 
 def warm_up(card: ModelCard) -> bool:
