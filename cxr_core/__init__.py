@@ -2,13 +2,14 @@
 
 Reading        `images` turns bytes into a `Radiograph`; `phantom` makes one by computation.
                `preprocess` squares it for a network and lays maps back on the film.
-Data           `datasets` indexes folders, splits by patient and decodes once.
+Data           `datasets` reads folders of several layouts, splits by patient, decodes once.
 Networks       `networks` builds them, `augmentation` varies films, `recipes` says what to train
-               on what, `training` fits and resumes, `release` calibrates, scores the test split
-               once and registers the model.
+               on what; `parts` deals the films that train, choose and are scored, `codes` keeps
+               what a frozen backbone sees; `training` fits and resumes, `release` calibrates,
+               scores the test split once and registers the model.
 Numbers        `calibration` makes probabilities and operating points, `ranking` curves and their
-               areas, `evaluation`
-               reports with intervals, `predictions` is the table that all are recomputed from.
+               areas, `evaluation` reports with intervals, `predictions` is the table that all
+               are recomputed from.
 Models         `cards` reads models/ without TensorFlow; `classifier` loads a network and answers.
 Trust          `gate` says whether a model may speak about a film; `attribution` where the
                evidence lies.

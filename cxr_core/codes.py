@@ -13,28 +13,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
 from cxr_core.datasets import Progress, cache_root
 from cxr_core.datasets.partial import lock, reserve, writing
 from cxr_core.errors import DataError
+from cxr_core.networks import below
 from cxr_core.parts import Part
 from cxr_core.preprocess import Preprocessing, finish
 
 CHUNK = 64
-
-
-def below(network: Any) -> Any:
-    """Return the network from film to "features"; it shares the weights."""
-    return keras.Model(network.input, network.get_layer("features").output)
-
-
-def above(network: Any) -> Any:
-    """Return the network from "features" to "logits"; it shares the weights."""
-    features, logits = (network.get_layer(name).output for name in ("features", "logits"))
-    return keras.Model(features, logits)
 
 
 def with_codes(

@@ -256,6 +256,21 @@ def pretrained(
     return keras.Model(inputs, logits, name="pretrained")
 
 
+def below(network: Any) -> Any:
+    """Return the network from film to "features"; it shares the weights."""
+    import keras
+
+    return keras.Model(network.input, network.get_layer("features").output)
+
+
+def above(network: Any) -> Any:
+    """Return the network from "features" to "logits"; it shares the weights."""
+    import keras
+
+    features, logits = (network.get_layer(name).output for name in ("features", "logits"))
+    return keras.Model(features, logits)
+
+
 def load_pretrained(network: Any, weights: str, *, backbone: str | None) -> None:
     """Give a fresh network the weights of another training, in place.
 
@@ -278,19 +293,13 @@ def load_pretrained(network: Any, weights: str, *, backbone: str | None) -> None
     try:
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as arrays:
-                _assign(_below_features(network), arrays)
+                _assign(below(network), arrays)
         else:
             _load_file(network, path, backbone)
     except (ValueError, OSError, KeyError, UserWarning, BadZipFile) as error:
         raise TrainingError(
             f"The weights in '{weights}' do not fit the network '{network.name}' ({error})."
         ) from error
-
-
-def _below_features(network: Any) -> Any:
-    import keras
-
-    return keras.Model(network.input, network.get_layer("features").output)
 
 
 def _assign(backbone: Any, arrays: Mapping[str, NDArray[np.float32]]) -> None:
@@ -313,7 +322,7 @@ def _load_file(network: Any, path: Path, backbone: str | None) -> None:
         except (ValueError, OSError, KeyError, UserWarning) as error:
             if backbone is None:
                 raise ValueError(error) from error
-            _below_features(network).load_weights(path)
+            below(network).load_weights(path)
 
 
 def _download(network: Any, backbone: str | None) -> None:
@@ -332,4 +341,4 @@ def _download(network: Any, backbone: str | None) -> None:
             f"The ImageNet weights of '{backbone}' cannot be downloaded ({error}). Name a file "
             "with --weights, or leave it out to start from random weights."
         ) from error
-    _below_features(network).set_weights(donor.get_weights())
+    below(network).set_weights(donor.get_weights())

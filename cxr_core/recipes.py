@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from cxr_core.datasets import NIH_FINDINGS, NO_FINDING
 from cxr_core.errors import ArgumentError, UnknownName
 from cxr_core.preprocess import Preprocessing
 
@@ -419,11 +420,6 @@ def vgg16_codes() -> Recipe:
     )
 
 
-NIH_FINDINGS = (
-    *("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Effusion", "Emphysema"),
-    *("Fibrosis", "Hernia", "Infiltration", "Mass", "Nodule", "Pleural_Thickening"),
-    *("Pneumonia", "Pneumothorax"),
-)
 _NIH = {
     "data": "NIH ChestX-ray14 (a part of 1,309 films), Wang et al., CVPR 2017, "
     "https://nihcc.app.box.com/v/ChestXray-NIHCC; labels mined from reports, 10 to 30 % wrong.",
@@ -491,7 +487,7 @@ def adult_findings() -> Recipe:
     """Which of 14 findings a frontal film of an adult shows, or none."""
     return _adult(
         "adult-findings",
-        {name: (name,) for name in NIH_FINDINGS} | {"No Finding": ()},
+        {name: (name,) for name in NIH_FINDINGS} | {NO_FINDING: ()},
         "A second opinion on which of 14 findings a frontal chest radiograph of an adult shows, "
         "for research and teaching.",
     )
@@ -504,7 +500,7 @@ def inceptionv3_nih15() -> Recipe:
         name="inceptionv3-nih15",
         model="inceptionv3-nih15",
         layouts=("nih-csv", "tfrecord"),
-        labels={name: (name,) for name in NIH_FINDINGS} | {"No Finding": ()},
+        labels={name: (name,) for name in NIH_FINDINGS} | {NO_FINDING: ()},
         activation="sigmoid",
         network="pretrained",
         options={

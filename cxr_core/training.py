@@ -23,7 +23,7 @@ from cxr_core.augmentation import ACQUISITION, MILD, TRAINING, augment
 from cxr_core.calibration import Calibration, probabilities
 from cxr_core.datasets import Progress
 from cxr_core.errors import TrainingError
-from cxr_core.networks import build_network, load_pretrained
+from cxr_core.networks import above, build_network, load_pretrained
 from cxr_core.parts import Part
 from cxr_core.preprocess import Preprocessing, finish, normalise
 from cxr_core.ranking import auroc
@@ -344,7 +344,7 @@ def fit(
     hard = perturbed(held, recipe, seed)
     fitted = network
     if recipe.config.frozen:
-        fitted = codes.above(network)
+        fitted = above(network)
         train, held, hard = (
             codes.with_codes(part, network, recipe.preprocessing, progress)
             for part in (train, held, hard)
@@ -366,7 +366,7 @@ def fit(
             progress(_told(row), epoch + 1, recipe.config.epochs)
     fitted.load_weights(run.best if epoch_wanted is None else run.checkpoint(epoch_wanted))
     if recipe.config.frozen:
-        codes.above(network).set_weights(fitted.get_weights())
+        above(network).set_weights(fitted.get_weights())
         return network
     return fitted
 

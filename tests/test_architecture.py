@@ -53,7 +53,7 @@ ONLY_IN = {
     "tensorflow": {"classifier", "attribution", "datasets", "screening"},
 }
 # Rooms that are opened only to train; in all others keras is imported where it is used.
-TRAINING = {"augmentation", "networks", "codes", "training", "release"}
+TRAINING = {"augmentation", "networks", "training", "release"}
 NOWHERE = {"matplotlib.pyplot", "torch", "jax", "cv2"}
 MOST_LINES = 450
 MOST_PAGE_LINES = 60

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 from cxr_core import networks
-from cxr_core.codes import below
 from cxr_core.errors import ArgumentError, TrainingError, UnknownName
-from cxr_core.networks import build_network, list_networks, load_pretrained
+from cxr_core.networks import below, build_network, list_networks, load_pretrained
 
 pytestmark = pytest.mark.slow
 

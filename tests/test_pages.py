@@ -213,7 +213,9 @@ def test_readers_are_offered_no_replica_while_there_is_another_model(
     for name in names:
         shutil.copytree(two_models / name, tmp_path / name)
     path = tmp_path / names[0] / "card.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"recipe": "subset-cnn"}))
+    card = json.loads(path.read_text())
+    card["training"]["replica"] = True
+    path.write_text(json.dumps(card))
     monkeypatch.setenv("CXR_MODELS", str(tmp_path))
     assert [card.name for card in session.cards()] == names
     assert [card.name for card in session.for_reading()] == names[1:]

@@ -21,6 +21,7 @@ from cxr_core.datasets import (
 )
 from cxr_core.errors import ArgumentError, DataError, TrainingError
 from cxr_core.gate import check
+from cxr_core.networks import below, build_network
 from cxr_core.parts import blacked_out, deal, fit_labels, prepare_parts, targets
 from cxr_core.phantom import thorax
 from cxr_core.recipes import NIH_FINDINGS, Protocol, get_recipe, list_recipes
@@ -335,14 +336,13 @@ def test_codes_are_computed_once_kept_and_only_the_head_learns(phantom_folder, p
     assert computed == first
     one, two = (load_classifier(name).network for name in ("one", "two"))
     for k, (a, b) in enumerate(
-        zip(codes.below(one).get_weights(), codes.below(two).get_weights(), strict=True)
+        zip(below(one).get_weights(), below(two).get_weights(), strict=True)
     ):
         np.testing.assert_array_equal(a, b, err_msg=f"weight {k} of the backbone moved")
 
 
 def test_codes_go_on_where_a_killed_run_was(phantom_folder, place, monkeypatch):
     from cxr_core import codes
-    from cxr_core.networks import build_network
 
     part = prepare_parts(index(phantom_folder), small(get_recipe("vgg16-codes")), 0)["train"]
     network = build_network("codes", size=64, channels=3, outputs=2)
@@ -364,7 +364,7 @@ def test_codes_go_on_where_a_killed_run_was(phantom_folder, place, monkeypatch):
         part, network, preprocessing, lambda what, done, total: told.append(done)
     )
     assert told[0] == 6
-    backbone = codes.below(network)
+    backbone = below(network)
     expected = backbone.predict_on_batch(np.repeat(part.squares[..., None] / 255.0, 3, axis=3))
     np.testing.assert_allclose(found.codes, expected, rtol=2e-3, atol=2e-3)
     assert not list((place / "cache").glob("*.part")) + list((place / "cache").glob("*.done"))
@@ -375,7 +375,6 @@ def test_a_full_disk_is_told_before_any_code_is_written(phantom_folder, place, m
     import os
 
     from cxr_core import codes
-    from cxr_core.networks import build_network
 
     recipe = small(get_recipe("vgg16-codes"))
     part = prepare_parts(index(phantom_folder), recipe, 0)["train"]
@@ -407,10 +406,7 @@ def test_any_kept_epoch_can_become_a_model(phantom_folder, place):
 
 
 def test_the_vgg16_path_runs_from_a_weights_file(phantom_folder, place):
-    from cxr_core import codes
-    from cxr_core.networks import build_network
-
-    donor = codes.below(build_network("codes", size=64, channels=3, outputs=2, backbone="vgg16"))
+    donor = below(build_network("codes", size=64, channels=3, outputs=2, backbone="vgg16"))
     donor.save_weights(place / "vgg.weights.h5")
     train(
         small(get_recipe("vgg16-codes")),
@@ -455,7 +451,6 @@ def test_a_recipe_trains_from_shards_and_skips_damaged_ones_only_when_asked(phan
 def test_integrated_gradients_explain_the_inception_network(made_card):
     from cxr_core.attribution import explain
     from cxr_core.classifier import Classifier
-    from cxr_core.networks import build_network
     from cxr_core.preprocess import ModelInput, Preprocessing, place
 
     preprocessing = Preprocessing(size=75, channels=3, standardise=False)

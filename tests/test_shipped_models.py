@@ -15,7 +15,12 @@ from cxr_core.training import chosen_epoch
 
 CARDS = {card.name: card for card in list_models()}
 # Where the films of each recipe lie in the data folder.
-FILMS = {"pediatric-pneumonia": "pediatric_pneumonia"}
+FILMS = {
+    "covid-radiography": "covid_radiography",
+    "adult-abnormality": "nih_chestxray14",
+    "adult-findings": "nih_chestxray14",
+    "inceptionv3-nih15": "nih_chestxray14",
+}
 
 each_model = pytest.mark.parametrize("name", sorted(CARDS))
 
@@ -25,6 +30,12 @@ def test_the_pediatric_model_is_shipped_and_good_enough_to_ship():
     assert label.n == 624
     assert label.auroc.value >= 0.965
     assert label.balanced_accuracy >= 0.85
+
+
+def test_the_pediatric_types_are_told_apart_well_enough_to_ship():
+    report = load_evaluation("pediatric-type")
+    assert report.n == 624
+    assert report.macro_auroc >= 0.92
 
 
 @each_model
@@ -67,7 +78,9 @@ def test_24_films_score_what_predictions_csv_says(name, data):
     classifier = load_classifier(name)
     scores = []
     for row in rows:
-        film = load_radiograph(data / FILMS[card.recipe] / table.files[row])
+        film = load_radiograph(
+            data / FILMS.get(card.recipe, "pediatric_pneumonia") / table.files[row]
+        )
         assert not check(film, card).refused
         answers = classifier.predict(prepare(film, card.preprocessing)).labels
         scores.append([answer.probability for answer in answers])

@@ -9,6 +9,8 @@ once into a uint8 memory map that training then reads.
 from cxr_core.datasets import pickles, tables  # noqa: F401 - they register their layouts
 from cxr_core.datasets.cache import cache_root, film_bytes, pixel_cache, read_film
 from cxr_core.datasets.films import (
+    NIH_FINDINGS,
+    NO_FINDING,
     Box,
     DatasetIndex,
     Film,
@@ -25,6 +27,8 @@ from cxr_core.datasets.shards import write_shards
 from cxr_core.datasets.splits import split_by_film, split_by_patient
 
 __all__ = [
+    "NIH_FINDINGS",
+    "NO_FINDING",
     "Box",
     "DatasetIndex",
     "Film",

@@ -13,6 +13,15 @@ Progress = Callable[[str, int, int], None]
 """Told what is being done, how much of it is done, and how much there is."""
 
 
+# The findings of NIH ChestX-ray14 (Wang et al., CVPR 2017), and what it calls a film without.
+NIH_FINDINGS = (
+    *("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Effusion", "Emphysema"),
+    *("Fibrosis", "Hernia", "Infiltration", "Mass", "Nodule", "Pleural_Thickening"),
+    *("Pneumonia", "Pneumothorax"),
+)
+NO_FINDING = "No Finding"
+
+
 @dataclass(frozen=True)
 class Box:
     """Where a finding lies: a rectangle in fractions of the film's width and height."""

@@ -26,13 +26,12 @@ from typing import Any
 from PIL import Image
 
 from cxr_core.datasets.cache import Unreadable, each_film, unreadable_films
-from cxr_core.datasets.films import DatasetIndex, Film, Place, Progress
+from cxr_core.datasets.films import NO_FINDING, DatasetIndex, Film, Place, Progress
 from cxr_core.datasets.layouts import NORMAL_NAMES, SPLITS, register_layout
 from cxr_core.errors import ArgumentError, DataError
 from cxr_core.images import MAX_AGE_YEARS, Radiograph
 from cxr_core.preprocess import PIXELS, Preprocessing, to_square
 
-NO_FINDING = "No Finding"
 LABELS_FILE = "preprocessed_data.csv"
 PLAN_FILE = "shards.json"
 _SUFFIX = ".tfrec"

@@ -8,7 +8,7 @@ from csv import reader as csv_reader
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from cxr_core.datasets.films import Box, DatasetIndex, Film, Progress
+from cxr_core.datasets.films import NIH_FINDINGS, NO_FINDING, Box, DatasetIndex, Film, Progress
 from cxr_core.datasets.layouts import (
     SPLITS,
     class_of,
@@ -145,12 +145,6 @@ def _odd_ages(ages: Iterable[float | None]) -> list[str]:
 
 # --- nih-csv ---
 
-NIH_FINDINGS = (
-    *("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Effusion", "Emphysema"),
-    *("Fibrosis", "Hernia", "Infiltration", "Mass", "Nodule", "Pleural_Thickening"),
-    *("Pneumonia", "Pneumothorax"),
-)
-NO_FINDING = "No Finding"
 _NIH_PIXELS = 1024.0  # sides of the published films, in which boxes are given
 _NIH_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
 _NIH_COLUMNS = ("Image Index", "Finding Labels", "Patient ID", "Patient Age", "View Position")
