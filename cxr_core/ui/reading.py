@@ -215,7 +215,10 @@ def explanation_in_words(found: Attribution) -> str:
     if not found.values.any():
         return "The map is empty: no region raised the score by itself."
     if found.completeness_gap is None or found.relative_gap is None:
-        return found.note or "The region that raised the score, coarsely; not an outline."
+        return found.note or (
+            "The region that raised the score, coarsely; not an outline. Whether this model's maps "
+            "lie on the findings has not been tested: one outside the lungs is a warning."
+        )
     verdict = "complete" if found.relative_gap < COMPLETE else "incomplete, read it with care"
     return (
         f"Which pixels moved the score from that of a black film. Completeness gap "

@@ -237,7 +237,7 @@ def _training(card: ModelCard) -> dict[str, str]:
     """List the training's plain facts; what the card nests is for scripts."""
     facts = {"Films, licence": card.data, "Recipe": f"{card.recipe}, network {card.network}"}
     for name, value in card.training.items():
-        if isinstance(value, (int, float, str)):
+        if isinstance(value, (int, float, str)) and not isinstance(value, bool):
             facts[name.replace("_", " ").capitalize()] = _plain(value)
     facts |= {"Version": card.version, "Created": card.created}
     return facts | {
