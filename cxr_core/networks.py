@@ -101,8 +101,11 @@ def residual(
     def block(x: Any, width: int, stride: int, name: str | None) -> Any:
         branch = layers.ReLU()(convolve(x, width, 3, stride))
         branch = convolve(branch, width, 3, 1)
-        same = stride == 1 and x.shape[-1] == width
-        shortcut = x if same else convolve(x, width, 1, stride)
+        # Steps come before the shortcut's convolution, not in it: TensorFlow 2.21 on Intel
+        # processors writes beyond its memory when it trains a strided 1 x 1 on a single film.
+        shortcut = x if stride == 1 else layers.MaxPooling2D(1, stride)(x)
+        if stride != 1 or x.shape[-1] != width:
+            shortcut = convolve(shortcut, width, 1, 1)
         return layers.ReLU(name=name)(layers.Add()([branch, shortcut]))
 
     inputs = keras.Input((size, size, channels), name="film")

@@ -23,6 +23,16 @@ def test_networks_are_flat_with_features_and_logits(name):
     assert scores.shape == (2, 3) and np.isfinite(scores).all()
 
 
+@pytest.mark.parametrize("name", list_networks())
+def test_no_convolution_of_one_pixel_strides(name):
+    # Their training on a single film overwrites foreign memory: TensorFlow 2.21, Intel.
+    import keras
+
+    for layer in build_network(name, size=224, channels=1, outputs=1).layers:
+        if isinstance(layer, keras.layers.Conv2D) and layer.kernel_size == (1, 1):
+            assert layer.strides == (1, 1), layer.name
+
+
 @pytest.mark.parametrize(("size", "side"), [(64, 8), (96, 12), (128, 8), (160, 10), (224, 7)])
 def test_the_last_map_of_the_residual_network_stays_fine_enough_to_point(size, side):
     network = build_network("residual", size=size, channels=3, outputs=1)
