@@ -11,7 +11,7 @@ when its score reaches the operating point. Intervals are 95 % unless said other
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, is_dataclass
-from math import isfinite, sqrt
+from math import fsum, isfinite, log, sqrt
 from statistics import NormalDist
 from typing import Any, Self, TypeVar
 
@@ -26,12 +26,14 @@ from cxr_core.ranking import (
     Floats,
     Interval,
     auroc,
+    average_precision,
     average_precisions,
     checked,
     share_below,
 )
 
 Counts = tuple[tuple[int, int], tuple[int, int]]
+LEAST_SCORE = 1e-15  # what the log loss takes a score of 0 for
 Record = TypeVar("Record")
 
 
@@ -80,34 +82,63 @@ class LabelReport(ThresholdReport):
     auprc: Interval
     ece: float
     brier: float
+    log_loss: float
     calibration: tuple[CalibrationBin, ...]
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Averages:
+    """Numbers over all labels at once, all in [0, 1]; None where they cannot be had."""
+
+    auroc: float | None
+    auprc: float | None
+    sensitivity: float | None
+    specificity: float | None
+    ppv: float | None
+    npv: float | None
+    f1: float | None
+    balanced_accuracy: float | None
+
+
+AVERAGED = tuple(field.name for field in fields(Averages))
+# Written in capitals.
+ABBREVIATED = ("auroc", "auprc", "ppv", "npv", "f1")
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationReport:
     """The record of a model on one split; `matrix` and `accuracy` only for exclusive labels.
 
-    `matrix` is K x K, rows what is true, columns what the model says.
+    `matrix` is K x K, rows what is true, columns what the model says. `micro` counts every
+    pair of a film and a label as one case; labels without decisions give none of those.
     """
 
     model: str
     split: str
     n: int
     labels: tuple[LabelReport, ...]
+    micro: Averages
     matrix: tuple[tuple[int, ...], ...] | None = None
     accuracy: Interval | None = None
     notes: tuple[str, ...] = ()
 
     @property
+    def macro(self) -> Averages:
+        """Mean of each number over the labels that have it."""
+        return Averages(
+            **{name: _mean(_number(report, name) for report in self.labels) for name in AVERAGED}
+        )
+
+    @property
     def macro_auroc(self) -> float | None:
         """Mean AUROC over the labels that have one."""
-        return _mean(report.auroc.value for report in self.labels)
+        return self.macro.auroc
 
     @property
     def macro_auprc(self) -> float | None:
         """Mean AUPRC over the labels that have one."""
-        return _mean(report.auprc.value for report in self.labels)
+        return self.macro.auprc
 
     def label(self, name: str) -> LabelReport:
         """Return the report of one label.
@@ -122,14 +153,14 @@ class EvaluationReport:
 
     def to_json(self) -> dict[str, Any]:
         """Return the object that `evaluate --json` prints."""
-        values = _plain(self)
+        values = plain(self)
         if self.matrix is None:
             del values["matrix"], values["accuracy"]
-        for plain, report in zip(values["labels"], self.labels, strict=True):
-            plain["prevalence"] = report.prevalence
-        values["labels"] = {plain.pop("label"): plain for plain in values["labels"]}
-        values["macro"] = {"auroc": self.macro_auroc, "auprc": self.macro_auprc}
-        return values
+        for one, report in zip(values["labels"], self.labels, strict=True):
+            one["prevalence"] = report.prevalence
+        values["labels"] = {one.pop("label"): one for one in values["labels"]}
+        micro = values.pop("micro")
+        return values | {"macro": plain(self.macro), "micro": micro}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
@@ -195,7 +226,17 @@ def threshold_report(y_true: ArrayLike, y_score: ArrayLike, threshold: float) ->
     """Report what flagging every film that reaches `threshold` would do; fast."""
     truth, scores = checked(y_true, y_score)
     _require_share("threshold", threshold)
-    return ThresholdReport(**_decision_fields(truth, scores >= threshold, float(threshold)))
+    return decision_report(truth, scores >= threshold, float(threshold))
+
+
+def decision_report(
+    truth: Flags, decided: Flags | None, operating_point: float | None
+) -> ThresholdReport:
+    """Report what decisions (N,) do to films; None decides nothing.
+
+    `operating_point` is the threshold behind them, if one was.
+    """
+    return ThresholdReport(**_decision_fields(truth, decided, operating_point))
 
 
 def at_prevalence(
@@ -219,9 +260,6 @@ def summary_sentences(report: LabelReport) -> tuple[str, ...]:
         _share_sentence("without", report.label, cleared, cleared + alarmed, "cleared"),
         _share_sentence("with", report.label, flagged, flagged + missed, "flagged"),
     )
-
-
-# --- all thresholds ---
 
 
 # --- honest probabilities ---
@@ -254,6 +292,18 @@ def brier(y_true: ArrayLike, y_score: ArrayLike) -> float:
     """Return the mean squared error of the probabilities, 0 (best) to 1."""
     truth, scores = checked(y_true, y_score)
     return float(np.mean((scores - truth) ** 2))
+
+
+def log_loss(y_true: ArrayLike, y_score: ArrayLike) -> float:
+    """Return the mean negative natural log of the probability given to what is true.
+
+    0 is best. Scores count as at least 1e-15 and at most 1 - 1e-15, so that one film that
+    was called certain and was not costs 34.5 and not infinitely much.
+    """
+    truth, scores = checked(y_true, y_score)
+    of_truth = np.where(truth, scores, 1 - scores).clip(LEAST_SCORE, 1 - LEAST_SCORE)
+    # Unlike numpy's, these give the same digits on every kind of processor.
+    return -fsum(map(log, of_truth.tolist())) / truth.size
 
 
 def similar_scores(
@@ -313,10 +363,10 @@ def evaluate(
     """
     truth, scores = checked(y_true, y_score, dimensions=2)
     require_labels(labels, truth.shape[1])
-    decided = _decide(truth, scores, operating_points, exclusive)
+    decided = decide(truth, scores, operating_points, exclusive)
     precisions = average_precisions(truth, scores, patients, rounds, seed)
     reports = tuple(
-        _label_report(label, truth[:, k], scores[:, k], decided[k], operating_points[k], precision)
+        label_report(label, truth[:, k], scores[:, k], decided[k], operating_points[k], precision)
         for k, (label, precision) in enumerate(zip(labels, precisions, strict=True))
     )
     matrix = _matrix(truth, scores) if exclusive else None
@@ -326,6 +376,7 @@ def evaluate(
         split=split,
         n=len(truth),
         labels=reports,
+        micro=_micro(truth, scores, decided),
         matrix=matrix,
         accuracy=wilson(correct, len(truth)) if matrix else None,
         notes=_report_notes(reports, len(truth), patients),
@@ -335,7 +386,7 @@ def evaluate(
 # --- parts of a report ---
 
 
-def _label_report(
+def label_report(
     label: str,
     truth: Flags,
     scores: Floats,
@@ -343,6 +394,16 @@ def _label_report(
     operating_point: float | None,
     precision: Interval,
 ) -> LabelReport:
+    """Report on one label of checked arrays (N,).
+
+    Args:
+        label: Its name.
+        truth: Which films have it.
+        scores: In [0, 1].
+        decided: Which films it flags, from `decide`; None where nothing decides.
+        operating_point: Threshold behind `decided`, if one was.
+        precision: Average precision, which is drawn for all labels at once.
+    """
     area, calibration = auroc(truth, scores), calibration_bins(truth, scores)
     return LabelReport(
         **_decision_fields(truth, decided, operating_point),
@@ -351,6 +412,7 @@ def _label_report(
         auprc=precision,
         ece=_ece(calibration),
         brier=brier(truth, scores),
+        log_loss=log_loss(truth, scores),
         calibration=calibration,
         notes=_label_notes(label, truth, decided, area),
     )
@@ -408,10 +470,7 @@ def _label_notes(
 def _report_notes(
     reports: Sequence[LabelReport], films: int, patients: Sequence[str] | None
 ) -> tuple[str, ...]:
-    notes = []
-    missing = [report.label for report in reports if report.auroc.value is None]
-    if missing:
-        notes.append(f"The macro averages leave out {', '.join(missing)}.")
+    notes = _left_out(reports)
     owners = films if patients is None else len(set(patients))
     if owners < films:
         notes.append(
@@ -421,10 +480,58 @@ def _report_notes(
     return tuple(notes)
 
 
-def _decide(
+def _left_out(reports: Sequence[LabelReport]) -> list[str]:
+    """Say which labels the averages leave out, one sentence for numbers that miss the same."""
+    numbers: dict[str, list[str]] = {}
+    for name in AVERAGED:
+        missing = [report.label for report in reports if _number(report, name) is None]
+        if missing:
+            title = name.upper() if name in ABBREVIATED else name.replace("_", " ")
+            numbers.setdefault(", ".join(missing), []).append(title)
+    notes = [
+        f"The macro averages of {', '.join(names)} leave out {labels}."
+        for labels, names in numbers.items()
+    ]
+    undecided = [report.label for report in reports if report.confusion is None]
+    if undecided:
+        notes.append(
+            "The micro averages of all that is decided at an operating point leave out "
+            f"{', '.join(undecided)}."
+        )
+    return notes
+
+
+def _micro(truth: Flags, scores: Floats, decided: Sequence[Flags | None]) -> Averages:
+    """Count every pair of a film and a label as one case."""
+    flags = [one for one in decided if one is not None]
+    films = truth[:, [one is not None for one in decided]].T.ravel()
+    heap = decision_report(films, np.concatenate(flags) if flags else None, None)
+    return Averages(
+        auroc=auroc(truth.ravel(), scores.ravel()).value,
+        auprc=average_precision(truth.ravel(), scores.ravel()),
+        sensitivity=heap.sensitivity.value,
+        specificity=heap.specificity.value,
+        ppv=heap.ppv.value,
+        npv=heap.npv.value,
+        f1=heap.f1,
+        balanced_accuracy=heap.balanced_accuracy,
+    )
+
+
+def decide(
     truth: Flags, scores: Floats, operating_points: Sequence[float | None], exclusive: bool
 ) -> list[Flags | None]:
-    """Return for every label which films it flags, None where nothing decides."""
+    """Return for every label which films it flags, None where nothing decides.
+
+    Args:
+        truth: (N, K), one label for each film when exclusive.
+        scores: (N, K) in [0, 1].
+        operating_points: K thresholds or None; all None when exclusive.
+        exclusive: The largest score of a film decides.
+
+    Raises:
+        ArgumentError: When these do not fit together.
+    """
     if len(operating_points) != scores.shape[1]:
         raise ArgumentError(
             f"operating_points must have one entry for each of {scores.shape[1]} labels, "
@@ -482,6 +589,12 @@ def _share_sentence(kind: str, label: str, count: int, films: int, verb: str) ->
     )
 
 
+def _number(report: Any, name: str) -> float | None:
+    """Return one number of a report, without its interval where it has one."""
+    number: Interval | float | None = getattr(report, name)
+    return number.value if isinstance(number, Interval) else number
+
+
 def _mean(values: Iterable[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return _ratio(sum(known), len(known))
@@ -517,8 +630,8 @@ def require_different(name: str, values: Sequence[str]) -> None:
         )
 
 
-def _plain(record: Any) -> dict[str, Any]:
-    """Return a report as JSON values; an Interval becomes `name` and `name_ci`."""
+def plain(record: Any) -> dict[str, Any]:
+    """Return a dataclass as JSON values; an Interval becomes `name` and `name_ci`."""
     values: dict[str, Any] = {}
     for field in fields(record):
         value = getattr(record, field.name)
@@ -533,11 +646,11 @@ def _plain(record: Any) -> dict[str, Any]:
 def _lists(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_lists(entry) for entry in value]
-    return _plain(value) if is_dataclass(value) else value
+    return plain(value) if is_dataclass(value) else value
 
 
 def _restore(kind: type[Record], values: dict[str, Any]) -> Record:
-    """Undo `_plain`."""
+    """Undo `plain`."""
     restored: dict[str, Any] = {}
     for field in fields(kind):  # type: ignore[arg-type]
         value = values[field.name]
@@ -545,6 +658,8 @@ def _restore(kind: type[Record], values: dict[str, Any]) -> Record:
             value = Interval(value, *(values[f"{field.name}_ci"] or (None, None)))
         elif field.name == "calibration":
             value = tuple(_restore(CalibrationBin, entry) for entry in value)
+        elif field.name == "micro":
+            value = _restore(Averages, value)
         restored[field.name] = _tuples(value)
     return kind(**restored)
 

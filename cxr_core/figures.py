@@ -12,9 +12,11 @@ a column of about 400 pixels.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from matplotlib import get_data_path
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Rectangle
@@ -67,6 +69,11 @@ def figure_png(figure: Figure, dpi: int = 200) -> bytes:
     buffer = BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi)
     return buffer.getvalue()
+
+
+def font_file(bold: bool = False) -> Path:
+    """Return the TrueType file of the letters that figures are written in."""
+    return Path(get_data_path(), "fonts", "ttf", f"DejaVuSans{'-Bold' * bold}.ttf")
 
 
 def colour_bar(signed: bool = False, theme: Theme = "dark", dpi: int = 200) -> bytes:
@@ -424,7 +431,8 @@ def _draw_lines(axes: Any, lines: Mapping[str, Sequence[float]], palette: Palett
 
 
 def _plain(label: str) -> str:
-    return label.replace("_", " ")
+    # Between two dollar signs matplotlib would read mathematics.
+    return label.replace("_", " ").replace("$", r"\$")
 
 
 def _rule(report: ThresholdReport) -> str:

@@ -6,7 +6,7 @@ films and without the network.
 
 import csv
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,19 @@ from cxr_core.errors import ArgumentError, DataError, UnknownName
 from cxr_core.evaluation import (
     EvaluationReport,
     LabelReport,
+    decide,
     evaluate,
+    label_report,
     require_different,
     require_labels,
 )
-from cxr_core.ranking import checked
+from cxr_core.ranking import Flags, auprc, checked
 
 _Rows = list[tuple[str, dict[str, str]]]  # "file, line" and the cells by title
 UNKNOWN = "unknown"
+GROUPINGS = ("view", "sex", "age")
+# Groups with fewer films, or fewer of either kind, say little by their numbers alone.
+FEW_FILMS, FEW_OF_A_KIND = 30, 10
 AGE_BANDS = ((18.0, "0 to 17"), (40.0, "18 to 39"), (65.0, "40 to 64"), (np.inf, "65 and over"))
 
 
@@ -100,6 +105,37 @@ def evaluate_table(
     )
 
 
+def flagged(
+    table: PredictionTable, label: str, operating_point: float | None, *, exclusive: bool = False
+) -> Flags | None:
+    """Return which films of a table one label flags, (N,); None where nothing decides.
+
+    Args:
+        table: The films.
+        label: One of its labels.
+        operating_point: Threshold of that label; None when exclusive.
+        exclusive: The largest score of a film decides, as in `evaluate`.
+
+    Raises:
+        UnknownName: When the table lacks the label.
+        ArgumentError: On a threshold that is no probability, or one for exclusive labels.
+    """
+    if label not in table.labels:
+        raise UnknownName("label", label, table.labels)
+    points = [operating_point if one == label else None for one in table.labels]
+    decided = decide(table.y_true == 1, table.y_score, points, exclusive)
+    return decided[table.labels.index(label)]
+
+
+def groupings(table: PredictionTable) -> tuple[str, ...]:
+    """Return by which of "view", "sex" and "age" `subgroups` would tell films apart.
+
+    That is where it finds at least two groups; films of which it is not known are one.
+    """
+    recorded = [by for by in GROUPINGS if getattr(table, by) is not None]
+    return tuple(by for by in recorded if len(set(_group_names(table, by))) > 1)
+
+
 def subgroups(
     table: PredictionTable,
     label: str,
@@ -118,28 +154,30 @@ def subgroups(
         exclusive: The largest score of a film decides, as in `evaluate`.
 
     Returns:
-        Reports by group, in order; films of which it is not known come last.
+        Reports by group, in order; films of which it is not known come last. The first
+        note of a group says so when it has fewer than 30 films, or fewer than 10 with or
+        without the finding.
 
     Raises:
         UnknownName: On a label or grouping that is not there.
-        ArgumentError: When the table does not record what to group by.
+        ArgumentError: When the table does not record what to group by, or as `flagged`.
     """
-    if label not in table.labels:
-        raise UnknownName("label", label, table.labels)
-    names = _group_names(table, by)
-    kept = table.labels if exclusive else (label,)
-    columns = [table.labels.index(one) for one in kept]
+    decided = flagged(table, label, operating_point, exclusive=exclusive)
+    column = table.labels.index(label)
+    truth, scores = table.y_true[:, column] == 1, table.y_score[:, column]
+    names, patients = np.array(_group_names(table, by)), np.array(table.patients)
     reports = {}
-    for name in sorted(set(names)):  # "unknown" sorts behind ages and upper-case names
-        films = [row for row, group in enumerate(names) if group == name]
-        reports[name] = evaluate(
-            table.y_true[np.ix_(films, columns)],
-            table.y_score[np.ix_(films, columns)],
-            kept,
-            operating_points=[None] * len(kept) if exclusive else [operating_point],
-            patients=[table.patients[row] for row in films],
-            exclusive=exclusive,
-        ).label(label)
+    for name in sorted(set(names.tolist())):  # "unknown" sorts behind ages and upper-case names
+        films = names == name
+        report = label_report(
+            label,
+            truth[films],
+            scores[films],
+            None if decided is None else decided[films],
+            operating_point,
+            auprc(truth[films], scores[films], groups=patients[films]),
+        )
+        reports[name] = replace(report, notes=_too_few(report) + report.notes)
     return reports
 
 
@@ -264,12 +302,28 @@ def _parse_age(cell: str) -> float | None:
 
 
 def _group_names(table: PredictionTable, by: str) -> list[str]:
-    if by not in ("view", "sex", "age"):
-        raise UnknownName("grouping", by, ("view", "sex", "age"))
+    if by not in GROUPINGS:
+        raise UnknownName("grouping", by, GROUPINGS)
     values = getattr(table, by)
     if values is None:
         raise ArgumentError(f"These predictions record no {by}, so there are no groups to show.")
     return [_age_band(value) if by == "age" else value or UNKNOWN for value in values]
+
+
+def _too_few(report: LabelReport) -> tuple[str, ...]:
+    """Say when a group is so small that its numbers mislead without their intervals."""
+    films, found = report.n, report.positives
+    if films == 1:
+        few = "one film"
+    elif films < FEW_FILMS:
+        few = f"{films} films, {found} of them with {report.label}"
+    elif found < FEW_OF_A_KIND:
+        few = f"{found} of {films} films with {report.label}"
+    elif films - found < FEW_OF_A_KIND:
+        few = f"{films - found} of {films} films without {report.label}"
+    else:
+        return ()
+    return (f"Only {few}: read the interval, not the number.",)
 
 
 def _age_band(years: float | None) -> str:

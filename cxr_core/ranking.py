@@ -159,6 +159,12 @@ def auprc(
     return average_precisions(truth[:, None], scores[:, None], groups, rounds, seed)[0]
 
 
+def average_precision(y_true: ArrayLike, y_score: ArrayLike) -> float | None:
+    """Return precision summed over the steps of recall, as `auprc` without its interval."""
+    curve = precision_recall_curve(y_true, y_score)
+    return float((np.diff(curve.x) * curve.y[1:]).sum()) if curve.x.size else None
+
+
 def share_below(reference: Floats, values: Floats) -> Floats:
     """Return for each value the share of `reference` below it, ties counting half."""
     ranked = np.sort(reference)

@@ -188,3 +188,84 @@ def test_index_counts_a_folder(run, phantom_folder):
         part["films"] for part in told["splits"].values()
     )
     assert "In more than one split: nobody" in run("index", phantom_folder)[1]
+
+
+@pytest.fixture
+def other_scores(tmp_path):
+    """Two films scored by another system, of the three that are labelled, as options."""
+    (tmp_path / "theirs.csv").write_text("image,prob_Mass\na.png,0.9\nb.png,0.3\n")
+    (tmp_path / "truth.csv").write_text("image,Mass\na.jpg,1\nb.jpg,0\nc.jpg,0\n")
+    return "--predictions", str(tmp_path / "theirs.csv"), "--labels", str(tmp_path / "truth.csv")
+
+
+def test_scores_of_another_system_are_evaluated_like_ours(capsys, other_scores):
+    assert main(["evaluate", *other_scores, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["model"], told["split"], told["n"]) == ("theirs", "outside", 2)
+    label = told["labels"]["Mass"]
+    assert (label["n"], label["positives"], label["operating_point"]) == (2, 1, 0.5)
+    assert label["confusion"] == [[1, 0], [0, 1]]
+    assert label["auroc"] == told["macro"]["auroc"] == 1.0
+    wanted = "n positives operating_point confusion sensitivity specificity ppv npv f1 accuracy"
+    wanted += " balanced_accuracy auroc auroc_ci auprc ece brier notes"
+    assert set(wanted.split()) <= set(label)
+    assert told["notes"][:2] == [
+        "Matched by names without folders and extension: 2, such as 'a.png' and 'a.jpg'.",
+        "Left out: 1 film of 'truth.csv' without scores in 'theirs.csv' (c.jpg).",
+    ]
+    assert any("0.5 is assumed" in note for note in told["notes"])
+
+
+def test_scores_of_another_system_in_words_at_a_threshold(capsys, other_scores):
+    assert main(["evaluate", *other_scores, "--threshold", "0.2"]) == 0
+    out = capsys.readouterr().out
+    assert "Left out: 1 film of 'truth.csv'" in out and "assumed" not in out
+    assert "Mass, 2 films: AUROC 1.000" in out
+    assert "  tn 0, fp 1, fn 0, tp 1" in out
+    assert "Every film is flagged" in out
+
+
+@pytest.mark.parametrize(
+    "arguments, told",
+    [
+        ((), "one of the arguments --model --predictions is required"),
+        (("--predictions", "P.csv"), "argument --labels: required with argument --predictions"),
+        (("--labels", "L.csv"), "one of the arguments --model --predictions is required"),
+        (("--model", "tiny"), "argument --data: required with argument --model"),
+        (
+            ("--predictions", "P.csv", "--labels", "L.csv", "--model", "tiny"),
+            "argument --model: not allowed with argument --predictions",
+        ),
+        (
+            ("--predictions", "P.csv", "--labels", "L.csv", "--skip-damaged"),
+            "argument --skip-damaged: not allowed with argument --predictions",
+        ),
+        (
+            ("--predictions", "P.csv", "--labels", "L.csv", "--split", "test"),
+            "argument --split: not allowed with argument --predictions",
+        ),
+        (
+            ("--model", "tiny", "--data", "films", "--threshold", "0"),
+            "argument --threshold: not allowed with argument --model",
+        ),
+        (("--predictions", "P.csv", "--labels", "L.csv", "--threshold", "low"), "invalid float"),
+    ],
+)
+def test_evaluate_takes_a_model_or_scores_and_what_belongs_to_them(capsys, arguments, told):
+    with pytest.raises(SystemExit) as ended:
+        main(["evaluate", *arguments])
+    captured = capsys.readouterr()
+    assert (ended.value.code, captured.out) == (2, "")
+    assert "usage:" in captured.err and told in captured.err
+
+
+def test_scores_that_cannot_be_used_end_with_two_and_one_sentence(capsys, other_scores, tmp_path):
+    (tmp_path / "other.csv").write_text("image,Hernia\na.jpg,1\n")
+    for arguments, told in (
+        ((*other_scores[:2], "--labels", str(tmp_path / "absent.csv")), "cannot be read"),
+        ((*other_scores[:2], "--labels", str(tmp_path / "other.csv")), "No label of 'theirs.csv'"),
+        ((*other_scores, "--threshold", "2"), "must lie in [0, 1]"),
+    ):
+        assert main(["evaluate", *arguments]) == 2
+        captured = capsys.readouterr()
+        assert captured.out == "" and told in captured.err and len(captured.err.splitlines()) == 1

@@ -3,9 +3,12 @@
 import json
 import subprocess
 import sys
+import tracemalloc
 from dataclasses import replace
 from itertools import pairwise
+from math import log
 from pathlib import Path
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -16,6 +19,7 @@ from sklearn import metrics
 from cxr_core import ranking
 from cxr_core.errors import ArgumentError, DataError, UnknownName
 from cxr_core.evaluation import (
+    Averages,
     CalibrationBin,
     EvaluationReport,
     at_prevalence,
@@ -24,6 +28,7 @@ from cxr_core.evaluation import (
     confusion,
     ece,
     evaluate,
+    log_loss,
     similar_scores,
     summary_sentences,
     threshold_report,
@@ -32,6 +37,8 @@ from cxr_core.evaluation import (
 from cxr_core.predictions import (
     PredictionTable,
     evaluate_table,
+    flagged,
+    groupings,
     read_predictions,
     shared_patients,
     subgroups,
@@ -41,6 +48,7 @@ from cxr_core.ranking import (
     Interval,
     auprc,
     auroc,
+    average_precision,
     compare,
     precision_recall_curve,
     roc_curve,
@@ -320,6 +328,7 @@ def test_auprc_agrees_with_scikit_learn(films):
     truth, scores = columns(films)
     found = auprc(truth, scores, rounds=5)
     assert found.value == pytest.approx(metrics.average_precision_score(truth, scores))
+    assert average_precision(truth, scores) == pytest.approx(found.value)
     assert 0 <= found.low <= found.high <= 1
 
 
@@ -373,6 +382,7 @@ def test_auprc_leaves_out_rounds_without_a_positive_film():
     assert found == Interval(1.0, 1.0, 1.0)
     assert auprc([0, 0], [0.1, 0.2]) == NOTHING
     assert auprc([1, 1], [0.1, 0.2]) == NOTHING
+    assert average_precision([1, 1], [0.1, 0.2]) is None
 
 
 def test_auprc_refuses_groups_of_another_length_and_no_rounds():
@@ -418,6 +428,20 @@ def test_brier_agrees_with_scikit_learn():
     assert brier(*drawn(200)) == pytest.approx(metrics.brier_score_loss(*drawn(200)))
 
 
+@relaxed
+@given(both_classes)
+def test_log_loss_agrees_with_scikit_learn(films):
+    truth, scores = columns(films)
+    inside = scores.clip(0.001, 0.999)  # at the very ends scikit-learn 1.9 clips nearer to them
+    assert log_loss(truth, inside) == pytest.approx(metrics.log_loss(truth, inside))
+
+
+def test_log_loss_worked_by_hand():
+    assert log_loss([1, 0], [0.5, 0.75]) == pytest.approx((log(2) + log(4)) / 2)
+    assert log_loss([0, 1], [1.0, 0.0]) == pytest.approx(15 * log(10), rel=1e-3)
+    assert log_loss([0, 1], [0.0, 1.0]) == pytest.approx(0, abs=2e-15)
+
+
 def test_similar_scores_takes_the_nearest_films():
     truth, scores = [0, 0, 1, 0, 1, 1], [0.0, 0.1, 0.2, 0.3, 0.4, 0.9]
     found = similar_scores(truth, scores, 0.2, k=3, within=0.5)
@@ -449,6 +473,7 @@ def test_similar_scores_refuses_what_it_cannot_use(score, k):
 DESIGN_KEYS = {
     *("n", "positives", "operating_point", "confusion", "sensitivity", "specificity", "ppv"),
     *("npv", "f1", "accuracy", "balanced_accuracy", "auroc", "auroc_ci", "auprc", "ece", "brier"),
+    "log_loss",
 }
 EXTRA_KEYS = {
     *("notes", "prevalence", "mcc", "calibration", "auprc_ci", "accuracy_ci"),
@@ -475,6 +500,7 @@ def test_report_agrees_with_its_parts():
     assert mass.auprc == auprc(truth, scores, rounds=20, seed=3)
     assert mass.calibration == calibration_bins(truth, scores)
     assert (mass.ece, mass.brier) == (ece(truth, scores), brier(truth, scores))
+    assert mass.log_loss == log_loss(truth, scores)
     assert mass.confusion == threshold_report(truth, scores, 0.4).confusion
     assert mass.prevalence == truth.mean()
     assert report.macro_auroc == pytest.approx(np.mean([one.auroc.value for one in report.labels]))
@@ -484,10 +510,11 @@ def test_report_agrees_with_its_parts():
 
 def test_report_json_has_the_keys_of_the_design():
     values = sample_report().to_json()
-    assert list(values) == ["model", "split", "n", "labels", "notes", "macro"]
+    assert list(values) == ["model", "split", "n", "labels", "notes", "macro", "micro"]
     assert list(values["labels"]) == ["Effusion", "Mass"]
     assert set(values["labels"]["Mass"]) == DESIGN_KEYS | EXTRA_KEYS
-    assert values["macro"].keys() == {"auroc", "auprc"}
+    names = "auroc auprc sensitivity specificity ppv npv f1 balanced_accuracy".split()
+    assert list(values["macro"]) == list(values["micro"]) == names
     one = values["labels"]["Mass"]
     (tn, fp), (fn, tp) = one["confusion"]
     assert one["sensitivity"] == tp / (tp + fn)
@@ -499,6 +526,83 @@ def test_report_json_has_the_keys_of_the_design():
 def test_report_survives_json():
     report = sample_report(patients=[str(film // 2) for film in range(80)])
     assert through_json(report) == report
+
+
+def by_scikit_learn(truth: np.ndarray, scores: np.ndarray, flags: np.ndarray, average: str) -> dict:
+    """Average over labels (N, K) as scikit-learn does; balanced accuracy for "micro" only."""
+    counting = {"average": average, "zero_division": 0}
+    return {
+        "auroc": metrics.roc_auc_score(truth, scores, average=average),
+        "auprc": metrics.average_precision_score(truth, scores, average=average),
+        "sensitivity": metrics.recall_score(truth, flags, **counting),
+        "specificity": metrics.recall_score(1 - truth, 1 - flags, **counting),
+        "ppv": metrics.precision_score(truth, flags, **counting),
+        "npv": metrics.precision_score(1 - truth, 1 - flags, **counting),
+        "f1": metrics.f1_score(truth, flags, **counting),
+    }
+
+
+@pytest.mark.parametrize("exclusive", [False, True])
+def test_averages_agree_with_scikit_learn(exclusive):
+    generator = np.random.default_rng(4)
+    scores = np.round(generator.dirichlet((1, 2, 4), 150), 2)
+    truth = np.eye(3, dtype=int)[[generator.choice(3, p=one / one.sum()) for one in scores]]
+    points = (None,) * 3 if exclusive else (0.2, 0.3, 0.6)
+    flags = np.eye(3, dtype=int)[scores.argmax(axis=1)] if exclusive else (scores >= points) * 1
+
+    report = evaluate(
+        truth, scores, "ABC", operating_points=points, exclusive=exclusive, rounds=1
+    ).to_json()
+
+    balanced = {
+        "macro": np.mean(
+            [metrics.balanced_accuracy_score(*pair) for pair in zip(truth.T, flags.T, strict=True)]
+        ),
+        "micro": metrics.balanced_accuracy_score(truth.ravel(), flags.ravel()),
+    }
+    for average, expected in balanced.items():
+        wanted = by_scikit_learn(truth, scores, flags, average) | {"balanced_accuracy": expected}
+        assert report[average] == pytest.approx(wanted)
+
+
+def test_averages_worked_by_hand():
+    # A decides (2, 1), (1, 2) and B (1, 0), (0, 1) without its four other films: (5, 0), (0, 1).
+    truth = np.array([[0, 0, 0, 1, 1, 1], [0, 0, 0, 0, 0, 1]]).T
+    scores = np.array([[0.1, 0.2, 0.8, 0.3, 0.7, 0.9], [0.1, 0.1, 0.2, 0.2, 0.3, 0.4]]).T
+    report = evaluate(truth, scores, "AB", operating_points=(0.5, 0.4), rounds=1)
+    assert report.macro.sensitivity == pytest.approx((2 / 3 + 1) / 2)
+    assert report.macro.ppv == pytest.approx((2 / 3 + 1) / 2)
+    micro = report.micro  # (7, 1), (1, 3)
+    assert (micro.sensitivity, micro.specificity) == (3 / 4, 7 / 8)
+    assert (micro.ppv, micro.npv, micro.f1) == (3 / 4, 7 / 8, 6 / 8)
+    assert micro.balanced_accuracy == (3 / 4 + 7 / 8) / 2
+    # Positives 0.3, 0.4, 0.7, 0.9 against 0.1 (3), 0.2 (3), 0.3, 0.8: 6.5, 7, 7 and 8 of 8 below.
+    assert micro.auroc == pytest.approx(28.5 / 32)
+
+
+def test_averages_leave_out_what_a_label_cannot_give():
+    truth = np.array([[0, 1, 0, 1], [0, 0, 0, 0], [0, 1, 1, 0]]).T
+    scores = np.array([[0.1, 0.9, 0.6, 0.7], [0.1, 0.2, 0.3, 0.6], [0.2, 0.3, 0.4, 0.1]]).T
+    report = evaluate(truth, scores, "ABC", operating_points=(0.5, 0.5, None), rounds=1)
+    a, b, c = report.labels
+    assert report.macro.auroc == pytest.approx((a.auroc.value + c.auroc.value) / 2)
+    assert report.macro.sensitivity == a.sensitivity.value == 1
+    assert report.macro.specificity == (a.specificity.value + b.specificity.value) / 2
+    assert (report.micro.sensitivity, report.micro.specificity) == (2 / 2, 4 / 6)
+    assert report.micro.auroc == pytest.approx(metrics.roc_auc_score(truth.ravel(), scores.ravel()))
+    assert report.notes == (
+        "The macro averages of AUROC, AUPRC leave out B.",
+        "The macro averages of sensitivity, balanced accuracy leave out B, C.",
+        "The macro averages of specificity, PPV, NPV, F1 leave out C.",
+        "The micro averages of all that is decided at an operating point leave out C.",
+    )
+    assert through_json(report) == report
+
+
+def test_averages_of_nothing_are_null():
+    report = evaluate([[0], [0]], [[0.1], [0.9]], ["L"], operating_points=[None])
+    nothing = Averages(**dict.fromkeys(through_json(report).to_json()["macro"]))
+    assert report.macro == report.micro == nothing
 
 
 def test_exclusive_labels_are_decided_by_the_largest_score():
@@ -533,7 +637,7 @@ def test_one_class_only_is_null_with_a_note(truth, missing, words):
     assert {key for key in DESIGN_KEYS | {"mcc"} if values[key] is None} == missing | {"auroc_ci"}
     assert any(words in note for note in values["notes"])
     assert report.macro_auroc is None
-    assert report.notes == ("The macro averages leave out L.",)
+    assert "AUROC, AUPRC, " in report.notes[0] and report.notes[0].endswith("leave out L.")
 
 
 @pytest.mark.parametrize(
@@ -652,6 +756,123 @@ def test_summary_of_few_films_reads_well():
     assert summary_sentences(undecided) == undecided.notes
 
 
+# --- scores whose answers are known in closed form ---
+
+
+def normal_scores(values: np.ndarray) -> np.ndarray:
+    """Map normal draws to probabilities, keeping their order."""
+    return np.array([NormalDist().cdf(value) for value in values.tolist()])
+
+
+def binormal(films: int, apart: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draw films of two classes whose scores are normal, `apart` standard deviations away."""
+    generator = np.random.default_rng(seed)
+    truth = (generator.random(films) < 0.3).astype(int)
+    return truth, normal_scores(generator.normal(truth * apart, 1))
+
+
+def binormal_area(apart: float) -> float:
+    return NormalDist().cdf(apart / np.sqrt(2))
+
+
+@pytest.mark.parametrize("apart", [0.0, 0.5, 1.0, 2.0, 3.0])
+def test_binormal_quantiles_have_the_area_of_the_formula(apart):
+    # The midpoints of 400 slices of like probability stand for the whole of each class.
+    middles = [NormalDist().inv_cdf((slice_ + 0.5) / 400) for slice_ in range(400)]
+    scores = normal_scores(np.concatenate([middles, np.add(middles, apart)]))
+    truth = np.repeat([0, 1], 400)
+    report = evaluate(
+        truth[:, None], scores[:, None], ["L"], operating_points=[0.5], rounds=1
+    ).labels[0]
+    assert report.auroc.value == pytest.approx(binormal_area(apart), abs=2e-4)
+    assert report.specificity.value == 0.5
+    # Flagged from a normal value of 0: so many of the positives lie above it.
+    assert report.sensitivity.value == pytest.approx(NormalDist().cdf(apart), abs=1 / 400)
+
+
+def test_intervals_of_large_binormal_samples_hold_the_area_of_the_formula():
+    aparts = (0.3, 0.8, 1.2, 1.7, 2.5)
+    samples = [binormal(20_000, apart, seed) for seed, apart in enumerate(aparts)]
+    for (truth, scores), apart in zip(samples, aparts, strict=True):
+        report = evaluate(
+            truth[:, None], scores[:, None], ["L"], operating_points=[0.5], rounds=1
+        ).labels[0]
+        assert report.auroc.low < binormal_area(apart) < report.auroc.high
+        assert report.auroc.high - report.auroc.low < 0.02
+
+
+def test_nineteen_of_twenty_intervals_hold_the_area_of_the_formula():
+    areas = [auroc(*binormal(200, 1.2, seed)) for seed in range(400)]
+    held = np.mean([area.low < binormal_area(1.2) < area.high for area in areas])
+    assert 0.92 < held < 0.98
+
+
+@relaxed
+@given(st.tuples(*[st.integers(0, 60)] * 4).filter(any), st.integers(1, 100), st.randoms())
+def test_a_matrix_built_cell_by_cell_comes_out_exactly(cells, percent, random):
+    point = percent / 100
+    below = np.nextafter(point, 0)
+    tn, fp, fn, tp = cells
+    films = [(0, below)] * tn + [(0, point)] * fp + [(1, below)] * fn + [(1, point)] * tp
+    random.shuffle(films)
+    truth, scores = columns(films)
+    report = evaluate(truth[:, None], scores[:, None], ["L"], operating_points=[point], rounds=1)
+    assert report.labels[0].confusion == ((tn, fp), (fn, tp))
+    if tn + fp and fn + tp:
+        sensitivity, specificity = tp / (fn + tp), tn / (tn + fp)
+        # Two scores only: the curve is two straight lines through the one point between them.
+        assert report.labels[0].auroc.value == pytest.approx((sensitivity + specificity) / 2)
+        assert report.micro.balanced_accuracy == report.labels[0].balanced_accuracy
+
+
+@relaxed
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=40))
+def test_a_matrix_of_exclusive_labels_comes_out_exactly(films):
+    rows, winners = np.array(films).T
+    scores = np.eye(4)[winners] * 0.6 + 0.1
+    report = evaluate(
+        np.eye(4)[rows], scores, "ABCD", operating_points=(None,) * 4, exclusive=True, rounds=1
+    )
+    expected = np.zeros((4, 4), dtype=int)
+    np.add.at(expected, (rows, winners), 1)
+    np.testing.assert_array_equal(report.matrix, expected)
+    assert report.accuracy.value == np.mean(rows == winners)
+
+
+# --- size ---
+
+
+def test_a_test_split_of_an_archive_fits_in_memory():
+    # As many films, patients and findings as the NIH test split, with full bootstrap.
+    films, labels, patients = 22_433, 14, 2_797
+    generator = np.random.default_rng(0)
+    scores = generator.random((films, labels))
+    truth = generator.random((films, labels)) < np.linspace(0.003, 0.3, labels) * scores
+    owners = [str(owner) for owner in generator.integers(patients, size=films)]
+    tracemalloc.start()
+    try:
+        report = evaluate(
+            truth,
+            scores,
+            [f"finding {k}" for k in range(labels)],
+            operating_points=[0.5] * labels,
+            patients=owners,
+        )
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    # 27 MB when written; all rounds of a label at once would take 135 MB.
+    assert peak < 60e6
+    for k, one in enumerate(report.labels):
+        assert one.auprc.value == pytest.approx(
+            metrics.average_precision_score(truth[:, k], scores[:, k]), rel=1e-6
+        )
+        assert one.auprc.low < one.auprc.value < one.auprc.high
+    assert report.micro.auroc == pytest.approx(
+        metrics.roc_auc_score(truth, scores, average="micro")
+    )
+
+
 # --- tables ---
 
 
@@ -700,7 +921,63 @@ def test_a_subgroup_is_the_report_of_its_films_alone():
         operating_points=[0.3],
         patients=["p1", "p2", "p4"],
     )
-    assert subgroups(films, "Effusion", 0.3, "sex")["F"] == expected.labels[0]
+    found = subgroups(films, "Effusion", 0.3, "sex")["F"]
+    assert found == replace(expected.labels[0], notes=found.notes)
+    assert found.notes[1:] == expected.labels[0].notes
+
+
+@pytest.mark.parametrize(
+    ("films", "positives", "few"),
+    [
+        (12, 3, "12 films, 3 of them with Mass"),
+        (29, 14, "29 films, 14 of them with Mass"),
+        (1, 1, "one film"),
+        (40, 9, "9 of 40 films with Mass"),
+        (40, 31, "9 of 40 films without Mass"),
+        (30, 10, None),
+        (30, 20, None),
+    ],
+)
+def test_small_groups_say_so(films, positives, few):
+    people = 100 + films
+    report = subgroups(
+        PredictionTable(
+            files=tuple(map(str, range(people))),
+            patients=tuple(map(str, range(people))),
+            labels=("Mass",),
+            y_true=np.append(np.arange(films) < positives, np.arange(100) < 50)[:, None],
+            y_score=np.linspace(0.9, 0.1, people)[:, None],
+            split="test",
+            sex=("F",) * films + ("M",) * 100,
+        ),
+        "Mass",
+        0.5,
+        "sex",
+    )
+    warnings = [note for note in report["F"].notes if "read the interval" in note]
+    assert warnings == ([f"Only {few}: read the interval, not the number."] if few else [])
+    assert not any("read the interval" in note for note in report["M"].notes)
+
+
+def test_groupings_are_those_that_part_the_films():
+    assert groupings(table()) == ("view", "sex", "age")
+    assert groupings(table(view=None, sex=("F",) * 5)) == ("age",)
+    assert groupings(table(age=(1.0, 2.0, 3.0, 4.0, 5.0), sex=None)) == ("view",)
+    assert groupings(table(view=("PA", "", "PA", "PA", "PA"), sex=None, age=None)) == ("view",)
+
+
+def test_flagged_films_are_those_of_the_confusion_matrix():
+    films = table()
+    assert flagged(films, "Effusion", 0.4).tolist() == [True, False, False, True, False]
+    assert flagged(films, "Effusion", None) is None
+    largest = flagged(films, "Effusion", None, exclusive=True)
+    assert largest.tolist() == [True, False, False, False, False]
+    with pytest.raises(UnknownName, match="label"):
+        flagged(films, "Mass", 0.4)
+    with pytest.raises(ArgumentError, match="operating point"):
+        flagged(films, "Effusion", 1.5)
+    with pytest.raises(ArgumentError, match="largest score"):
+        flagged(films, "Effusion", 0.5, exclusive=True)
 
 
 def test_subgroups_of_exclusive_labels_keep_the_largest_score_rule():

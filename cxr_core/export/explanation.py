@@ -1,4 +1,4 @@
-"""What leaves the program as a file: for now, the picture of an explanation."""
+"""The picture of an explanation, as a file."""
 
 from pathlib import Path
 from typing import Any
