@@ -15,6 +15,7 @@ page = st.navigation(
     [
         st.Page("pages/read.py", title="Read", default=True),
         st.Page("pages/evaluation.py", title="Evaluation"),
+        st.Page("pages/films.py", title="Films"),
         st.Page("pages/models.py", title="Models"),
         st.Page("pages/datasets.py", title="Data folders"),
     ],

@@ -17,8 +17,8 @@ from cxr_core.classifier import LabelPrediction, Prediction
 from cxr_core.gate import GateReport
 from cxr_core.images import MAX_AGE_YEARS
 from cxr_core.ui import reading as words
-from cxr_core.ui import session
-from cxr_core.ui.session import Film, Reading, Session
+from cxr_core.ui import selection, session
+from cxr_core.ui.session import Film, Reading, Record, Session
 
 STYLE = Path(__file__).with_name("style.css")
 VERDICTS = {"ok": "passed", "caution": "note", "refuse": "refused"}
@@ -30,10 +30,10 @@ FEW_FINDINGS = 3
 # The keys are Streamlit's own (1.67); should they change, or the browser keep nothing, the
 # computer's theme shows.
 DARK_FIRST = """<script>
-  const base = location.pathname.replace(/(evaluation|models|datasets)?$/, "");
+  const base = location.pathname.replace(/(evaluation|films|models|datasets)?$/, "");
   document.cookie = "cxr_theme=chosen; path=/; max-age=31536000; samesite=lax";
   try {
-    for (const page of ["", "evaluation", "models", "datasets"])
+    for (const page of ["", "evaluation", "films", "models", "datasets"])
       localStorage.setItem(`stActiveTheme-${base}${page}-v2`, '"Dark"');
   } catch {}
   if (document.cookie.includes("cxr_theme")) location.reload();
@@ -241,18 +241,37 @@ def bars(card: ModelCard, prediction: Prediction, explained: str | None) -> None
     """Draw each label's probability against its operating point, and what similar films had."""
     record = session.record(card)
     few = len(prediction.labels) <= FEW_FINDINGS
-    rows = []
-    for one in sorted(prediction.labels, key=_excess, reverse=True):
-        similar = ""
-        if few or one.label == explained:
-            similar = words.similar_in_words(record.similar(one.label, one.probability))
-        rows.append(_bar(card, one, similar))
-    st.html(f'<div class="cxr-bars{"" if few else " many"}" role="list">{"".join(rows)}</div>')
+    rows: list[str] = []
+    with st.container(key="bars"):
+        for one in sorted(prediction.labels, key=_excess, reverse=True):
+            rows.append(_bar(card, one))
+            if few or one.label == explained:
+                _bars_so_far(rows, few)
+                _similar(card, record, one)
+        _bars_so_far(rows, few)
     if not few:
         st.html('<p class="cxr-note">Tick: operating point. Hatched: cannot tell.</p>')
 
 
-def _bar(card: ModelCard, one: LabelPrediction, similar: str) -> str:
+def _bars_so_far(rows: list[str], few: bool) -> None:
+    """Draw the bars gathered since the last call, if any."""
+    if rows:
+        st.html(f'<div class="cxr-bars{"" if few else " many"}" role="list">{"".join(rows)}</div>')
+        rows.clear()
+
+
+def _similar(card: ModelCard, record: Record, one: LabelPrediction) -> None:
+    """Say what films that scored alike had, and lead to them."""
+    said = words.similar_in_words(record.similar(one.label, one.probability))
+    asked = selection.similar(card, record.table, one.label, one.probability)
+    with st.container(horizontal=True, vertical_alignment="center", key=f"similar-{one.label}"):
+        st.html(f'<p class="cxr-similar">{escape(said)}</p>', width="content")
+        if asked and st.button("Show these films", key=f"alike-{one.label}", type="tertiary"):
+            selection.ask(asked)
+            st.switch_page("pages/films.py")
+
+
+def _bar(card: ModelCard, one: LabelPrediction) -> str:
     point, band = one.operating_point, card.cannot_tell[card.position(one.label)]
     name, state, number = one.label.replace("_", " "), words.state_word(card, one), words.score(one)
     spoken = f"{name} {number}, {state}"
@@ -275,7 +294,6 @@ def _bar(card: ModelCard, one: LabelPrediction, similar: str) -> str:
             <span class="number">{escape(number)}</span>
         </div>
         <div class="track">{marks}</div>{scale}
-        <p class="similar">{escape(similar)}</p>
     </div>"""
 
 
