@@ -204,6 +204,46 @@ def load_history(name: str, root: Path | None = None) -> dict[str, list[float]]:
         return {key: [float(row[key]) for row in rows] for key in (rows[0] if rows else {})}
 
 
+@dataclass(frozen=True)
+class SplitIntegrity:
+    """Whether a test record can be believed.
+
+    Attributes:
+        leaks: Films or patients of the test split were also trained on.
+        sentences: What is known of it, in words.
+    """
+
+    leaks: bool
+    sentences: tuple[str, ...]
+
+
+def split_integrity(card: ModelCard, table: PredictionTable) -> SplitIntegrity:
+    """Say whether any patient or film of a model's test split was also trained on.
+
+    It was counted when the model was trained; the films themselves are not needed.
+    """
+    facts = card.training
+    films, patients = len(table.files), len(set(table.patients))
+    parts = (
+        f"{facts['films']:,} films trained it, {facts['validation_films']:,} chose its weights and "
+        f"thresholds, {films:,} films of {patients:,} patients are scored here."
+    )
+    known = facts.get("patients_known", True)
+    unnamed = "The data names no patients, so films of one patient may lie on both sides."
+    shared = facts.get("in_two_parts")
+    if shared is None:
+        told = "Nobody recorded whether patients or identical films lie on both sides of the split."
+    elif shared:
+        told = (
+            f"{shared:,} patients or identical films lie on both sides of the split: the model has "
+            "seen their like in training, and its figures here flatter it."
+        )
+    else:
+        told = "No patient and no identical film lies on both sides of the split."
+        told = told if known else "No identical film lies on both sides of the split."
+    return SplitIntegrity(bool(shared), (told, *(() if known else (unnamed,)), parts))
+
+
 def check_name(name: str) -> None:
     """Refuse a model name that could not be a folder or a URL.
 

@@ -252,10 +252,18 @@ def at_prevalence(
 
 
 def summary_sentences(report: LabelReport) -> tuple[str, ...]:
-    """Say in words what the operating point did to films without and with the finding."""
+    """Say in words what was decided of films without and with the finding.
+
+    Where the largest score decides, a film is called by a label rather than flagged.
+    """
     if report.confusion is None:
         return report.notes
     (cleared, alarmed), (missed, flagged) = report.confusion
+    if report.operating_point is None:
+        return (
+            f"Called {report.label}: {_share_words(flagged, flagged + missed, '')}",
+            f"and {_share_words(alarmed, alarmed + cleared, ' not')}",
+        )
     return (
         _share_sentence("without", report.label, cleared, cleared + alarmed, "cleared"),
         _share_sentence("with", report.label, flagged, flagged + missed, "flagged"),
@@ -580,13 +588,24 @@ def _ece(bins: Sequence[CalibrationBin]) -> float:
 def _share_sentence(kind: str, label: str, count: int, films: int, verb: str) -> str:
     if not films:
         return f"No film {kind} {label} was scored."
-    share = wilson(count, films)
-    low, high = share.low or 0.0, share.high or 0.0
     return (
         f"Of {films} film{'s' * (films > 1)} {kind} {label}, {count} "
-        f"{'was' if count == 1 else 'were'} {verb} "
-        f"({100 * count / films:.1f} %, {100 * low:.1f}-{100 * high:.1f})."
+        f"{'was' if count == 1 else 'were'} {verb} ({_percent(count, films)})."
     )
+
+
+def _share_words(count: int, films: int, negation: str) -> str:
+    if not films:
+        return f"there is no film that is{negation}."
+    which = f"film that is{negation}" if films == 1 else f"films that are{negation}"
+    return f"{count} of the {films} {which} ({_percent(count, films)})."
+
+
+def _percent(count: int, films: int) -> str:
+    """Write a share and its interval in percent."""
+    share = wilson(count, films)
+    low, high = share.low or 0.0, share.high or 0.0
+    return f"{100 * count / films:.1f} %, {100 * low:.1f}-{100 * high:.1f}"
 
 
 def _number(report: Any, name: str) -> float | None:

@@ -3,17 +3,16 @@
 import streamlit as st
 
 from cxr_core.errors import CxrError
-from cxr_core.ui import record, session
+from cxr_core.ui import dashboard, session, widgets
 
 
 def page() -> None:
-    """Ask which model and finding; say in words how it did, then draw it."""
-    card, found, label = record.choose(session.cards())
-    record.summary(card, found, label)
-    record.charts(card, found, label)
+    """Ask which model, view and finding; then draw that view."""
+    subject, view, label = dashboard.choose(session.cards())
+    dashboard.show(subject, view, label)
 
 
 try:
     page()
 except CxrError as error:
-    st.error(str(error))
+    st.error(widgets.plain(str(error)))

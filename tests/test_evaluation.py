@@ -746,6 +746,20 @@ def test_summary_says_what_the_operating_point_did():
     assert with_ == "Of 390 films with Pneumonia, 389 were flagged (99.7 %, 98.6-100.0)."
 
 
+def test_summary_of_exclusive_labels_says_what_films_were_called():
+    report = evaluate(
+        [[1, 0], [1, 0], [0, 1]],
+        [[0.9, 0.1], [0.2, 0.8], [0.7, 0.3]],
+        ["Normal", "Other"],
+        operating_points=[None, None],
+        exclusive=True,
+    )
+    assert summary_sentences(report.labels[0]) == (
+        "Called Normal: 1 of the 2 films that are (50.0 %, 9.5-90.5).",
+        "and 1 of the 1 film that is not (100.0 %, 20.7-100.0).",
+    )
+
+
 def test_summary_of_few_films_reads_well():
     report = evaluate([[0], [0]], [[0.1], [0.9]], ["Mass"], operating_points=[0.5]).labels[0]
     assert summary_sentences(report) == (

@@ -6,7 +6,7 @@ to print (`evaluation_pdf`), as numbers (`evaluation_csv`, `evaluation_json`) an
 needs TensorFlow, the network or a film.
 """
 
-from cxr_core.export.document import evaluation_pdf
+from cxr_core.export.document import evaluation_pdf, predictions_digest
 from cxr_core.export.explanation import export_explanation
 from cxr_core.export.numbers import evaluation_csv, evaluation_json
 from cxr_core.export.pictures import figures_zip
@@ -17,4 +17,5 @@ __all__ = [
     "evaluation_pdf",
     "export_explanation",
     "figures_zip",
+    "predictions_digest",
 ]

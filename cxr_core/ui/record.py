@@ -1,166 +1,27 @@
-"""The parts of the evaluation and model pages: a model's public record, drawn.
+"""The parts of the model page: what to know of a model before trusting it.
 
 Nothing here needs TensorFlow or a film. Figures are drawn once for each model, label and
 theme, and shared by all readers.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from html import escape
-from typing import Any
 
 import streamlit as st
 
-from cxr_core import figures
-from cxr_core.cards import ModelCard, models_root
-from cxr_core.evaluation import EvaluationReport, LabelReport, summary_sentences
+from cxr_core.cards import ModelCard
+from cxr_core.evaluation import EvaluationReport
 from cxr_core.figures import Theme
 from cxr_core.ranking import Interval
 from cxr_core.ui import reading as words
 from cxr_core.ui import session
 from cxr_core.ui.session import Record
-from cxr_core.ui.widgets import choose_model, fact_table
-
-# Names of the numbers of a record, and what each is a share of.
-SHARES = {
-    "sensitivity": "of films with it, flagged",
-    "specificity": "of films without it, not flagged",
-    "ppv": "of flagged films, right",
-    "npv": "of films not flagged, right",
-    "accuracy": "of all films, right",
-    "auroc": "chance that a film with it outranks one without",
-    "auprc": "precision, averaged over recall",
-}
-PLAIN = {
-    "balanced_accuracy": "mean of sensitivity and specificity",
-    "f1": "harmonic mean of sensitivity and PPV",
-    "mcc": "Matthews correlation, -1 to 1",
-    "brier": "mean squared error of the probability",
-    "ece": "expected calibration error",
-}
-ABBREVIATIONS = {"ppv", "npv", "auroc", "auprc", "mcc", "ece"}
-
-
-# --- the evaluation page ---
+from cxr_core.ui.widgets import fact_table
 
 
 def theme() -> Theme:
     """Return the theme on screen, for figures; dark where nobody says."""
     return "light" if st.context.theme.type == "light" else "dark"
-
-
-def choose(cards: Sequence[ModelCard]) -> tuple[ModelCard, Record, LabelReport]:
-    """Ask which model and, when it answers several, which finding."""
-    first, second, _ = st.columns([1, 1, 1])
-    with first:
-        card = choose_model(cards)
-    record = session.record(card)
-    names = [one.label for one in record.report.labels]
-    if len(names) == 1:
-        return card, record, record.report.labels[0]
-    with second:
-        chosen = st.selectbox(
-            "Finding",
-            names,
-            format_func=lambda name: name.replace("_", " "),
-            key=f"label-{card.name}",
-            persist_state="session",
-        )
-    return card, record, record.report.label(chosen)
-
-
-def summary(card: ModelCard, record: Record, one: LabelReport) -> None:
-    """Say in words how the model did, before any figure."""
-    said = replace(one, label=words.spoken(one.label))
-    sentences = "<br>".join(map(escape, summary_sentences(said)))
-    notes = " ".join((*record.report.notes, *one.notes))
-    st.html(
-        f'<section class="cxr-summary"><p class="cxr-note">{escape(card.name)}, version '
-        f"{escape(card.version)}. {escape(_what_was_scored(record, one))}</p><h1>{sentences}</h1>"
-        f'<p class="cxr-note">{escape(notes)}</p></section>'
-    )
-
-
-def _what_was_scored(record: Record, one: LabelReport) -> str:
-    patients = len(set(record.table.patients))
-    point = "" if one.operating_point is None else f", operating point {one.operating_point:.2f}"
-    return (
-        f"{record.report.split.capitalize()} split: {one.n} films of {patients} patients, "
-        f"{100 * one.prevalence:.0f} % with {words.spoken(one.label)}{point}."
-    )
-
-
-def charts(card: ModelCard, record: Record, one: LabelReport) -> None:
-    """Draw the record: what was decided, what other thresholds would do, what scores mean."""
-    first, second, third = st.columns([1.12, 1, 1], gap="medium")
-    matrix = "confusion" if record.report.matrix is None else "matrix"
-    with first:
-        _show(card, one, matrix, "Confusion matrix")
-    with second:
-        _show(card, one, "roc", "ROC curve")
-    with third:
-        _show(card, one, "precision-recall", "Precision-recall curve")
-    first, second, third = st.columns([1.12, 1, 1], gap="medium")
-    with first:
-        metrics(one)
-    with second:
-        _show(card, one, "calibration", "Calibration")
-    with third:
-        _show(card, one, "scores", "Scores of the test films")
-        _show(card, one, "history", "Training curves")
-
-
-def metrics(one: LabelReport) -> None:
-    """List every number with its interval."""
-    rows = [_row(name, getattr(one, name), meaning) for name, meaning in SHARES.items()]
-    rows += [
-        _row(name, Interval(getattr(one, name), None, None), meaning)
-        for name, meaning in PLAIN.items()
-    ]
-    st.html(
-        '<table class="cxr-table"><caption class="cxr-note">At the operating point, '
-        f"with 95 % intervals</caption>{''.join(rows)}</table>"
-    )
-
-
-def _row(name: str, share: Interval, meaning: str) -> str:
-    title = name.upper() if name in ABBREVIATIONS else name.replace("_", " ").capitalize()
-    value, bounds = "not known", ""
-    if share.value is not None:
-        value = f"{share.value:.3f}"
-    if share.low is not None and share.high is not None:
-        bounds = f"{share.low:.3f}-{share.high:.3f}"
-    return (
-        f'<tr><th scope="row">{title}</th><td class="number">{value}</td>'
-        f'<td class="interval">{bounds}</td><td class="meaning">{meaning}</td></tr>'
-    )
-
-
-def _show(card: ModelCard, one: LabelReport, kind: str, title: str) -> None:
-    picture = _chart(card.name, card.version, str(models_root()), one.label, kind, theme())
-    alt = f"{title} of {card.name}, {one.label}"
-    st.image(picture, width="stretch", alt=alt, output_format="PNG")
-
-
-@st.cache_data(max_entries=200, show_spinner=False)
-def _chart(name: str, version: str, root: str, label: str, kind: str, look: Theme) -> bytes:
-    """Draw one figure; the model's version stands in the key, so a new one is drawn anew."""
-    record = session.record_of(name, version, root)
-    one, column = record.report.label(label), record.table.labels.index(label)
-    truth, scores = record.table.y_true[:, column], record.table.y_score[:, column]
-    draw: dict[str, Callable[[], Any]] = {
-        "confusion": lambda: figures.confusion_figure(one, theme=look),
-        "matrix": lambda: figures.matrix_figure(record.report, theme=look),
-        "roc": lambda: figures.roc_figure(truth, scores, one, theme=look),
-        "precision-recall": lambda: figures.precision_recall_figure(truth, scores, one, theme=look),
-        "calibration": lambda: figures.calibration_figure(one, theme=look),
-        "scores": lambda: figures.score_histogram_figure(truth, scores, one, theme=look),
-        "history": lambda: figures.history_figure(record.history, theme=look),
-    }
-    return figures.figure_png(draw[kind]())
-
-
-# --- the model page ---
 
 
 def model_facts(card: ModelCard, record: Record) -> None:

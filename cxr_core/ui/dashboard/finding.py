@@ -1,0 +1,254 @@
+"""The record of one finding: what was decided, what another threshold would do."""
+
+from dataclasses import fields, replace
+from html import escape
+from typing import Any
+
+import streamlit as st
+
+from cxr_core.evaluation import (
+    LabelReport,
+    ThresholdReport,
+    at_prevalence,
+    summary_sentences,
+    threshold_report,
+)
+from cxr_core.ranking import Interval
+from cxr_core.ui import charts, selection
+from cxr_core.ui import reading as said
+from cxr_core.ui.charts import words
+from cxr_core.ui.dashboard.subject import (
+    FIXED,
+    MOVED,
+    Subject,
+    columns,
+    draw,
+    heading,
+    note,
+    palette,
+    title,
+)
+
+CELLS = {"fn": "Missed", "fp": "False alarms", "tp": "Found", "tn": "Cleared"}
+PREVALENCES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
+
+
+def record(subject: Subject, one: LabelReport) -> None:
+    """Show what was decided, what other thresholds would do, and what scores mean."""
+    above = st.container()
+    first, second, third = st.columns([1.15, 1, 1], gap="medium")
+    with first:
+        place = st.container()
+        at = _ask_threshold(subject, one)
+    with above:
+        summary(subject, one, at)
+    with place:
+        _matrix(subject, one, at)
+    truth, scores = columns(subject.table, one.label)
+    look = palette()
+    with second:
+        heading("ROC curve", _area("AUROC", one.auroc))
+        draw(charts.roc_chart(truth, scores, one, at, look))
+        heading("Scores of the films")
+        draw(charts.histogram_chart(truth, scores, one, at, look))
+    with third:
+        heading("Precision and recall", _area("AUPRC", one.auprc))
+        draw(charts.precision_recall_chart(truth, scores, one, at, look))
+        heading("Calibration", f"ECE {one.ece:.3f}, Brier {one.brier:.3f}")
+        draw(charts.calibration_chart(one, at, look))
+        _elsewhere(one, at)
+    with first:
+        numbers(one, at)
+
+
+def _area(name: str, share: Interval) -> str:
+    value, bounds = words(share, 3)
+    return f"{name} {value}" + (f" ({bounds})" if bounds else "")
+
+
+def summary(subject: Subject, one: LabelReport, at: ThresholdReport) -> None:
+    """Say in words how the model did, before any figure."""
+    # The sentences of the report are about its own threshold; here about the one in force.
+    spoken = replace(one, label=said.spoken(one.label), **_decided(at))
+    sentences = "<br>".join(map(escape, summary_sentences(spoken)))
+    notes = " ".join((*subject.report.notes, *one.notes))
+    trying = ""
+    if at is not one:
+        own = f"{one.operating_point:.2f}" if one.operating_point is not None else "none"
+        trying = (
+            f" You are trying threshold {at.operating_point:.2f}; the operating point is {own}. A "
+            "threshold taken from test films is for exploring only."
+        )
+    version = f", version {subject.card.version}" if subject.card else ""
+    st.html(
+        f'<section class="cxr-summary"><p class="cxr-note">{escape(subject.name + version)}. '
+        f"{escape(_what_was_scored(subject, one, at) + trying)}</p><h1>{sentences}</h1>"
+        f'<p class="cxr-note">{escape(" ".join((notes, *subject.integrity().sentences[:1])))}</p>'
+        "</section>"
+    )
+
+
+def _decided(at: ThresholdReport) -> dict[str, Any]:
+    return {field.name: getattr(at, field.name) for field in fields(ThresholdReport)}
+
+
+def _what_was_scored(subject: Subject, one: LabelReport, at: ThresholdReport) -> str:
+    patients = len(set(subject.table.patients))
+    rule = "" if at.operating_point is None else f", operating point {at.operating_point:.2f}"
+    return (
+        f"{subject.report.split.capitalize()} split: {one.n:,} films of {patients:,} patients, "
+        f"{100 * one.prevalence:.0f} % {'' if subject.exclusive else 'with '}"
+        f"{said.spoken(one.label)}{rule if at is one else ''}."
+    )
+
+
+def _ask_threshold(subject: Subject, one: LabelReport) -> ThresholdReport:
+    """Ask which threshold to try; the record itself while nobody moved the slider."""
+    if not subject.exclusive:
+        st.slider(
+            "Threshold to try",
+            0.0,
+            1.0,
+            _own_point(one),
+            0.01,
+            key=_threshold_key(subject, one),
+            persist_state="session",
+            help="Moves the matrix, its intervals and the marks. The model keeps its own.",
+        )
+    return threshold_tried(subject, one)
+
+
+def threshold_tried(subject: Subject, one: LabelReport) -> ThresholdReport:
+    """Report on the threshold that the reader tries; the record itself while none is tried."""
+    value = st.session_state.get(_threshold_key(subject, one), _own_point(one))
+    unmoved = value == _own_point(one) and one.operating_point is not None
+    if subject.exclusive or unmoved:
+        return one
+    truth, scores = columns(subject.table, one.label)
+    return threshold_report(truth, scores, value)
+
+
+def _threshold_key(subject: Subject, one: LabelReport) -> str:
+    return f"threshold-{subject.name}-{one.label}"
+
+
+def _own_point(one: LabelReport) -> float:
+    """Return the operating point as the slider shows it; the middle where there is none."""
+    return 0.5 if one.operating_point is None else round(one.operating_point, 2)
+
+
+def _matrix(subject: Subject, one: LabelReport, at: ThresholdReport) -> None:
+    """Draw the matrix, whose cells lead to their films; none of a split that leaks."""
+    integrity = subject.integrity()
+    leads = subject.card is not None and not integrity.leaks
+    heading("Confusion matrix", "click a cell to see its films" if leads else "")
+    if integrity.leaks:
+        note(
+            "Not drawn, because the split leaks. " + " ".join(integrity.sentences) + " The other "
+            "figures of this page share the fault: read them as what the source would have printed."
+        )
+        return
+    if subject.exclusive:
+        chart = charts.matrix_chart(subject.report, palette())
+    elif at.confusion is None:
+        note("Nothing decides, so there is no matrix: choose a threshold.")
+        return
+    else:
+        chart = charts.confusion_chart(at, palette())
+    key = f"cells-{subject.name}-{one.label}"
+    if subject.card is None:
+        draw(chart)
+        return
+    event: Any = st.altair_chart(
+        chart.chart, theme=None, width="stretch", on_select="rerun", key=key, alt=chart.alt
+    )
+    clicked = event["selection"].get("cell") or []
+    if clicked:
+        _open(subject, one, at, clicked[0]["cell"])
+    if not subject.exclusive:
+        _cell_buttons(subject, one, at)
+
+
+def _cell_buttons(subject: Subject, one: LabelReport, at: ThresholdReport) -> None:
+    """Offer each cell as a button too, for the keyboard."""
+    (tn, fp), (fn, tp) = at.confusion or ((0, 0), (0, 0))
+    counts = {"fn": fn, "fp": fp, "tp": tp, "tn": tn}
+    with st.container(horizontal=True, gap="small"):
+        for cell, name in CELLS.items():
+            if st.button(f"{name}: {counts[cell]:,}", key=f"cell-{cell}", type="tertiary"):
+                _open(subject, one, at, cell)
+
+
+def _open(subject: Subject, one: LabelReport, at: ThresholdReport, cell: str) -> None:
+    """Leave for the films of a cell."""
+    asked = selection.Asked(model=subject.name, label=one.label)
+    if subject.exclusive:
+        truth, _, called = cell.partition(">")
+        asked = asked.choosing((truth, called))
+    else:
+        asked = replace(asked, cell=cell, threshold=None if at is one else at.operating_point)
+    selection.ask(asked)
+    st.switch_page("pages/films.py")
+
+
+def numbers(one: LabelReport, at: ThresholdReport) -> None:
+    """List every number with its interval, and what the prevalence elsewhere makes of them."""
+    caption = "At the threshold you try" if at is not one else "At the operating point"
+    rows = [_row(name, getattr(at, name), meaning) for name, meaning in MOVED.items()]
+    rows.append('<tr><td colspan="4" class="cxr-note">Over all thresholds</td></tr>')
+    rows += [_row(name, getattr(one, name), meaning) for name, meaning in FIXED.items()]
+    st.html(
+        f'<table class="cxr-table numbers"><caption class="cxr-note">{caption}, with 95 % '
+        f"intervals</caption>{''.join(rows)}</table>"
+    )
+
+
+def _row(name: str, value: Interval | float | None, meaning: str) -> str:
+    share = value if isinstance(value, Interval) else Interval(value, None, None)
+    number, bounds = words(share, 3)
+    return (
+        f'<tr data-number="{name}"><th scope="row">{title(name)}</th>'
+        f'<td class="number">{number}</td><td class="interval">{bounds}</td>'
+        f'<td class="meaning">{meaning}</td></tr>'
+    )
+
+
+def _elsewhere(one: LabelReport, at: ThresholdReport) -> None:
+    """Ask how common the finding is elsewhere, and say what a flag would mean there."""
+    here = one.prevalence
+    options = sorted({*PREVALENCES, here})
+    prevalence = st.select_slider(
+        "How common it is where you work",
+        options,
+        here,
+        format_func=lambda share: f"{100 * share:.3g} %" + (" (here)" if share == here else ""),
+        key=f"prevalence-{one.label}-{one.n}",
+        help="Sensitivity and specificity are taken as they are here; the share of films with "
+        "the finding is the one you say.",
+    )
+    rows = "".join(_row(name, share, meaning) for name, share, meaning in _there(at, prevalence))
+    st.html(f'<table class="cxr-table numbers there">{rows}</table>')
+
+
+def _there(at: ThresholdReport, prevalence: float) -> list[tuple[str, Interval, str]]:
+    """Return PPV and NPV where a share `prevalence` has the finding.
+
+    Their bounds come from both ends of sensitivity and specificity at once, which is wider
+    than a 95 % interval.
+    """
+    pairs = [
+        at_prevalence(sensitivity, specificity, prevalence)
+        for sensitivity, specificity in (
+            (at.sensitivity.value, at.specificity.value),
+            (at.sensitivity.low, at.specificity.low),
+            (at.sensitivity.high, at.specificity.high),
+        )
+        if sensitivity is not None and specificity is not None
+    ]
+    if len(pairs) < 3:
+        return []
+    meaning = f"where {100 * prevalence:.3g} % of films have it"
+    return [
+        (name, Interval(*values), meaning)
+        for name, values in zip(("ppv", "npv"), zip(*pairs, strict=True), strict=True)
+    ]
