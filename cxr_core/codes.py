@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from cxr_core.datasets import Progress, cache_root
 from cxr_core.datasets.partial import lock, reserve, writing
 from cxr_core.errors import DataError
-from cxr_core.networks import below
+from cxr_core.networks import below, codes_layer
 from cxr_core.parts import Part
 from cxr_core.preprocess import Preprocessing, finish
 
@@ -34,7 +34,8 @@ def with_codes(
     Raises:
         DataError: When the disk has no room for them.
     """
-    return replace(part, codes=_cached(part.squares, below(network), preprocessing, progress))
+    backbone = below(network, codes_layer(network))
+    return replace(part, codes=_cached(part.squares, backbone, preprocessing, progress))
 
 
 def digest(network: Any) -> str:

@@ -187,8 +187,14 @@ BACKBONES: dict[str, tuple[str, str | None, tuple[Any, Any]]] = {
 }
 
 
-def _backbone(name: str, inputs: Any, weights: str | None = None) -> Any:
-    """Lay a backbone's layers over `inputs`, pixels in [0, 1], up to its "features"."""
+def _backbone(
+    name: str, inputs: Any, weights: str | None = None, depths: tuple[str, ...] = ()
+) -> Any:
+    """Lay a backbone's layers over `inputs`, pixels in [0, 1], up to its "features".
+
+    These are its last map, or the maps of the layers that `depths` names, brought to the size
+    of the last of them and joined.
+    """
     import keras
     from keras import layers
 
@@ -202,8 +208,32 @@ def _backbone(name: str, inputs: Any, weights: str | None = None) -> Any:
     whole = getattr(keras.applications, maker)(
         include_top=False, weights=weights, input_tensor=scaled
     )
+    if depths:
+        return _joined([whole.get_layer(depth).output for depth in depths])
     last = whole.get_layer(cut).output if cut else whole.output
     return layers.Activation("linear", name="features")(last)
+
+
+def _joined(maps: list[Any]) -> Any:
+    """Join maps as "features"; the mean of each stays what it was.
+
+    Raises:
+        ArgumentError: When a map's side is no multiple of the last one's.
+    """
+    from keras import layers
+
+    sides = [each.shape[1] for each in maps]
+    if any(side % sides[-1] for side in sides):
+        raise ArgumentError(
+            f"The maps to be joined have the sides {', '.join(map(str, sides))}, which are no "
+            "multiples of the last: choose another input size, such as 224 or 320."
+        )
+    ratios = [side // sides[-1] for side in sides]
+    pooled = [
+        each if ratio == 1 else layers.AveragePooling2D(ratio)(each)
+        for each, ratio in zip(maps, ratios, strict=True)
+    ]
+    return layers.Concatenate(name="features")(pooled)
 
 
 @register_network
@@ -240,8 +270,13 @@ def pretrained(
     dense: tuple[int, ...] = (),
     normalise: tuple[bool, ...] = (),
     dropout: float = 0.3,
+    depths: tuple[str, ...] = (),
 ) -> Any:
     """Build a backbone, the mean of its last map, dense layers, logits.
+
+    With `depths` the means of several of its maps are read side by side, for what a network
+    learned on photographs is more use to films before its last layers (Yosinski et al., NIPS
+    2014, arXiv:1411.1792).
 
     With InceptionV3, dense (512, 128, 32) and normalise (True, True, False) this is the
     network of `inceptionv3-nih15`.
@@ -250,7 +285,7 @@ def pretrained(
     from keras import layers
 
     inputs = keras.Input((size, size, channels), name="film")
-    x = layers.GlobalAveragePooling2D()(_backbone(backbone, inputs))
+    x = layers.GlobalAveragePooling2D()(_backbone(backbone, inputs, depths=depths))
     for width, with_norm in zip(dense, normalise, strict=True):
         x = layers.Dense(width, activation="relu")(x)
         x = layers.BatchNormalization()(x) if with_norm else x
@@ -259,19 +294,33 @@ def pretrained(
     return keras.Model(inputs, logits, name="pretrained")
 
 
-def below(network: Any) -> Any:
-    """Return the network from film to "features"; it shares the weights."""
+def below(network: Any, cut: str = "features") -> Any:
+    """Return the network from film to the layer `cut`; it shares the weights."""
     import keras
 
-    return keras.Model(network.input, network.get_layer("features").output)
+    return keras.Model(network.input, network.get_layer(cut).output)
 
 
-def above(network: Any) -> Any:
-    """Return the network from "features" to "logits"; it shares the weights."""
+def above(network: Any, cut: str = "features") -> Any:
+    """Return the network from the layer `cut` to "logits"; it shares the weights."""
     import keras
 
-    features, logits = (network.get_layer(name).output for name in ("features", "logits"))
-    return keras.Model(features, logits)
+    lower, logits = (network.get_layer(name).output for name in (cut, "logits"))
+    return keras.Model(lower, logits)
+
+
+def codes_layer(network: Any) -> str:
+    """Name the last layer whose output is fixed while everything up to "features" is frozen.
+
+    That is "features", or what only reshapes or averages it.
+    """
+    names = [layer.name for layer in network.layers]
+    last = "features"
+    for layer in network.layers[names.index("features") + 1 :]:
+        if layer.weights or type(layer).__name__ == "Dropout":
+            return last
+        last = layer.name
+    return last
 
 
 def load_pretrained(network: Any, weights: str, *, backbone: str | None) -> None:

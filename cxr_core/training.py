@@ -23,7 +23,8 @@ from cxr_core.augmentation import ACQUISITION, MILD, TRAINING, augment
 from cxr_core.calibration import Calibration, probabilities
 from cxr_core.datasets import Progress
 from cxr_core.errors import TrainingError
-from cxr_core.networks import above, build_network, load_pretrained
+from cxr_core.heads import solve_head
+from cxr_core.networks import above, build_network, codes_layer, load_pretrained
 from cxr_core.parts import Part
 from cxr_core.preprocess import Preprocessing, finish, normalise
 from cxr_core.ranking import auroc
@@ -39,10 +40,13 @@ def film_weights(part: Part, config: TrainingConfig, activation: str) -> NDArray
     they are weighed within their sources.
     """
     y_true = part.targets
-    if config.class_weight == "within-source":
+    if config.class_weight in ("within-source", "half-within-source"):
         cells = [f"{film.source}, {bool(film.findings)}" for film in part.films]
         sources = [film.source or "" for film in part.films]
-        return np.asarray(_counts(sources) / (2 * _counts(cells)), np.float32)
+        even = _counts(sources) / (2 * _counts(cells))
+        if config.class_weight == "half-within-source":
+            even = np.sqrt(even) / np.sqrt(even).mean()
+        return np.asarray(even, np.float32)
     if config.class_weight == "none" or (activation == "sigmoid" and y_true.shape[1] > 1):
         return np.ones(len(y_true), np.float32)
     classes = y_true[:, 0].astype(int) if y_true.shape[1] == 1 else y_true.argmax(axis=1)
@@ -344,14 +348,17 @@ def fit(
     hard = perturbed(held, recipe, seed)
     fitted = network
     if recipe.config.frozen:
-        fitted = above(network)
+        fitted = above(network, codes_layer(network))
         train, held, hard = (
             codes.with_codes(part, network, recipe.preprocessing, progress)
             for part in (train, held, hard)
         )
     fitted, rows = _start(fitted, recipe, run, steps, resume)
     for epoch in range(len(rows), recipe.config.epochs):
-        row = {"epoch": epoch + 1.0, **_one_epoch(fitted, train, recipe, seed, epoch, progress)}
+        if recipe.config.optimizer == "solve":
+            row = {"epoch": 1.0, **_solve(fitted, train, recipe)}
+        else:
+            row = {"epoch": epoch + 1.0, **_one_epoch(fitted, train, recipe, seed, epoch, progress)}
         if not np.isfinite(row["loss"]):
             raise TrainingError(
                 f"The loss became {row['loss']} in epoch {epoch + 1}. Lower the learning rate."
@@ -366,7 +373,7 @@ def fit(
             progress(_told(row), epoch + 1, recipe.config.epochs)
     fitted.load_weights(run.best if epoch_wanted is None else run.checkpoint(epoch_wanted))
     if recipe.config.frozen:
-        above(network).set_weights(fitted.get_weights())
+        above(network, codes_layer(network)).set_weights(fitted.get_weights())
         return network
     return fitted
 
@@ -459,6 +466,35 @@ def _one_epoch(
         "seconds": round(seconds, 2),
         "films_per_second": round(steps * recipe.config.batch / seconds, 2),
         "waiting_share": round(waited / seconds, 4),
+    }
+
+
+def _solve(network: Any, part: Part, recipe: Recipe) -> dict[str, float]:
+    """Give a frozen backbone's only dense layer its best weights at once; told as an epoch.
+
+    Raises:
+        TrainingError: When there is more than one layer to fit, or the backbone is not frozen.
+    """
+    learning = [layer.name for layer in network.layers if layer.weights]
+    if part.codes is None or learning != ["logits"]:
+        raise TrainingError(
+            f"'{recipe.name}' cannot be solved at once: that takes a frozen backbone and one dense "
+            f"layer, but {', '.join(learning)} learn. Choose another optimizer."
+        )
+    began = time.perf_counter()
+    read = np.asarray(part.codes, np.float32)
+    weights = film_weights(part, recipe.config, recipe.activation)
+    kernel, bias = solve_head(read, part.targets, weights, recipe.config.inverse_penalty)
+    network.get_layer("logits").set_weights([kernel, bias])
+    counted = as_sources_count(part.targets, read @ kernel + bias, recipe.activation)
+    seconds = time.perf_counter() - began
+    return {
+        "loss": counted["loss"],
+        "accuracy": counted["accuracy"],
+        "learning_rate": 0.0,
+        "seconds": round(seconds, 2),
+        "films_per_second": round(len(part.films) / seconds, 2),
+        "waiting_share": 0.0,
     }
 
 

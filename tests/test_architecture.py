@@ -27,7 +27,7 @@ LEVELS = (
     {"classifier"},
     {"attribution", "gate", "recipes"},
     {"parts"},
-    {"codes"},
+    {"codes", "heads"},
     {"figures"},
     {"training", "faithfulness", "records", "export"},
     {"screening", "archive", "monitoring", "release"},

@@ -5,7 +5,14 @@ import pytest
 
 from cxr_core import networks
 from cxr_core.errors import ArgumentError, TrainingError, UnknownName
-from cxr_core.networks import below, build_network, list_networks, load_pretrained
+from cxr_core.networks import (
+    above,
+    below,
+    build_network,
+    codes_layer,
+    list_networks,
+    load_pretrained,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -153,3 +160,31 @@ def test_unknown_and_taken_names_are_told():
         build_network("codes", size=64, channels=3, outputs=1, backbone="mobilenet")
     with pytest.raises(ArgumentError, match="already"):
         networks.register_network(networks.residual)
+
+
+DEPTHS = tuple(f"conv_pw_{depth}_relu" for depth in (5, 7, 12))
+
+
+def test_maps_of_several_depths_are_read_by_their_means():
+    network = build_network("pretrained", size=64, channels=1, outputs=2, dropout=0, depths=DEPTHS)
+    films = np.random.default_rng(0).random((3, 64, 64, 1)).astype(np.float32)
+    assert network.get_layer("features").output.shape == (None, 2, 2, 256 + 512 + 1024)
+    means = np.hstack(
+        [below(network, depth).predict_on_batch(films).mean((1, 2)) for depth in DEPTHS]
+    )
+    cut = codes_layer(network)
+    np.testing.assert_allclose(below(network, cut).predict_on_batch(films), means, atol=1e-5)
+    np.testing.assert_allclose(
+        above(network, cut).predict_on_batch(means), network.predict_on_batch(films), atol=1e-5
+    )
+
+
+def test_maps_that_do_not_fit_each_other_are_refused():
+    with pytest.raises(ArgumentError, match="such as 224 or 320"):
+        build_network("pretrained", size=72, channels=1, outputs=1, depths=DEPTHS)
+
+
+def test_codes_are_cut_before_anything_learns_or_drops_out():
+    for name, expected in (("pretrained", "global_average_pooling2d"), ("codes", "codes")):
+        network = build_network(name, size=64, channels=1, outputs=1)
+        assert codes_layer(network).startswith(expected)

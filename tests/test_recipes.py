@@ -21,7 +21,7 @@ from cxr_core.datasets import (
 )
 from cxr_core.errors import ArgumentError, DataError, TrainingError
 from cxr_core.gate import check
-from cxr_core.networks import below, build_network
+from cxr_core.networks import below, build_network, codes_layer
 from cxr_core.parts import blacked_out, deal, fit_labels, prepare_parts, targets
 from cxr_core.phantom import thorax
 from cxr_core.recipes import NIH_FINDINGS, Protocol, get_recipe, list_recipes
@@ -364,7 +364,7 @@ def test_codes_go_on_where_a_killed_run_was(phantom_folder, place, monkeypatch):
         part, network, preprocessing, lambda what, done, total: told.append(done)
     )
     assert told[0] == 6
-    backbone = below(network)
+    backbone = below(network, codes_layer(network))
     expected = backbone.predict_on_batch(np.repeat(part.squares[..., None] / 255.0, 3, axis=3))
     np.testing.assert_allclose(found.codes, expected, rtol=2e-3, atol=2e-3)
     assert not list((place / "cache").glob("*.part")) + list((place / "cache").glob("*.done"))
