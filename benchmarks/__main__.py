@@ -8,13 +8,14 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from benchmarks import accuracy, adults, speed
+from benchmarks import accuracy, adults, domains, speed
 
 PAGE = Path(__file__).parents[1] / "BENCHMARKS.md"
 SECTIONS = {
     "accuracy": accuracy.measure,
     "sources": accuracy.sources,
     "adults": adults.measure,
+    "domains": domains.measure,
     "baselines": accuracy.baselines,
     "speed": speed.measure,
 }

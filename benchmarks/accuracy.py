@@ -27,8 +27,8 @@ def measure(data: Path) -> str:
     """Tabulate the evaluation.json of every model; needs no films."""
     lines = [
         "| model | label | films | AUROC | sensitivity | specificity | accuracy | balanced "
-        "accuracy | AUPRC | ECE |",
-        "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+        "accuracy | F1 | AUPRC | ECE |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for card in list_models():
         for label in load_evaluation(card.name).labels:
@@ -36,10 +36,29 @@ def measure(data: Path) -> str:
             lines.append(
                 f"| {card.name} {card.version} | {label.label} | {label.n} | "
                 + " | ".join(map(_interval, cells))
-                + f" | {_number(label.balanced_accuracy)} | {_interval(label.auprc)} "
-                f"| {label.ece:.3f} |"
+                + f" | {_number(label.balanced_accuracy)} | {_number(label.f1)} "
+                f"| {_interval(label.auprc)} | {label.ece:.3f} |"
             )
-    return "\n".join([*lines, *_controls()])
+    return "\n".join([*lines, "", *_trainings(), *_controls()])
+
+
+def _trainings() -> list[str]:
+    """Say what each model was made from, at what cost, and whether its split leaks."""
+    lines = [
+        "| model | films trained, chose, scored | pixels | epochs | minutes | parameters | on two "
+        "sides of the split |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for card in list_models():
+        facts = card.training
+        shared = facts.get("in_two_parts", "not recorded")
+        unknown = "" if facts.get("patients_known", True) else ", patients unknown"
+        lines.append(
+            f"| {card.name} | {facts['films']:,}, {facts['validation_films']:,}, "
+            f"{facts['test_films']:,} | {card.preprocessing.size} | {facts['epochs']} | "
+            f"{facts['seconds'] / 60:.1f} | {facts['parameters']:,} | {shared}{unknown} |"
+        )
+    return lines
 
 
 def _controls() -> list[str]:
