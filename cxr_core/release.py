@@ -52,6 +52,9 @@ from cxr_core.training import (
     predict_logits,
 )
 
+# Of validation films without a finding, the share that its threshold must leave unflagged.
+LEAST_SPECIFICITY = 1 / 3
+
 
 @dataclass(frozen=True)
 class Decision:
@@ -69,7 +72,8 @@ def decide(network: Any, held: Part, recipe: Recipe, seed: int) -> Decision:
     Each film counts as it is and as other units might have taken it: plain validation
     films are easier than the next hospital's, and a threshold taken from them alone
     would call too many normal films abnormal, or miss too many that are not. A label of
-    which validation holds one kind of film only gets neither.
+    which validation holds one kind of film only gets neither. One that could reach its
+    sensitivity only by flagging most films gets no operating point: it would alarm for nothing.
     """
     groups = {"plain": held, "perturbed": perturbed(held, recipe, seed)}
     logits = {
@@ -89,6 +93,14 @@ def decide(network: Any, held: Part, recipe: Recipe, seed: int) -> Decision:
     points = tuple(
         _point(all_truth[:, k], scores[:, k], recipe) if both[k] else None for k in columns
     )
+    if recipe.sensitivity is not None:
+        plain = probabilities(logits["plain"], calibration, recipe.activation)
+        points = tuple(
+            None
+            if point is None or _alarms_for_nothing(held.targets[:, k], plain[:, k], point)
+            else point
+            for k, point in enumerate(points)
+        )
     record = {
         name: _at_points(
             part.targets,
@@ -106,6 +118,14 @@ def _point(y_true: NDArray[np.float32], scores: NDArray[np.float64], recipe: Rec
     if recipe.sensitivity is None:
         return 0.5  # temperatures leave it where it is
     return operating_point(y_true, scores, sensitivity=recipe.sensitivity)
+
+
+def _alarms_for_nothing(
+    y_true: NDArray[np.float32], scores: NDArray[np.float64], point: float
+) -> bool:
+    """Say whether a threshold would flag most films that do not have the finding."""
+    spared = threshold_report(y_true, scores, point).specificity.value
+    return spared is not None and spared < LEAST_SPECIFICITY
 
 
 def _at_points(
@@ -486,7 +506,8 @@ def _rule(recipe: Recipe) -> str:
     )
     return (
         f"The highest threshold with sensitivity of at least {recipe.sensitivity:g} on validation "
-        f"films, each once as it is{again}; fixed before any test film was scored."
+        f"films, each once as it is{again}; none where that flags two in three of those without "
+        "the finding; fixed before any test film was scored."
     )
 
 

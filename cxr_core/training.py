@@ -356,7 +356,7 @@ def fit(
     fitted, rows = _start(fitted, recipe, run, steps, resume)
     for epoch in range(len(rows), recipe.config.epochs):
         if recipe.config.optimizer == "solve":
-            row = {"epoch": 1.0, **_solve(fitted, train, recipe)}
+            row = {"epoch": epoch + 1.0, **_solve(fitted, train, recipe)}
         else:
             row = {"epoch": epoch + 1.0, **_one_epoch(fitted, train, recipe, seed, epoch, progress)}
         if not np.isfinite(row["loss"]):

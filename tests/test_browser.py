@@ -7,6 +7,7 @@ is one: `CXR_SCREENSHOT=docs/read.png pytest tests/test_browser.py`.
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -19,16 +20,21 @@ from urllib.error import URLError
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
+import numpy as np
 import pytest
+from bundles import known_table, write_bundle
 from playwright.sync_api import BrowserContext, ConsoleMessage, Page, expect, sync_playwright
 
+from cxr_core.evaluation import threshold_report
 from cxr_core.phantom import png_bytes, sample_film
 from cxr_core.ui.reading import NOTICE
+from cxr_core.ui.selection import PAGE
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = ROOT / "models" / "pediatric-pneumonia"
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 SCREEN = {"width": 1440, "height": 900}
+MATRIX = "[class*=st-key-cells] svg.marks"  # the confusion matrix of the evaluation page
 PATIENCE = 120_000  # milliseconds: TensorFlow takes long to load on a busy machine
 
 pytestmark = pytest.mark.browser
@@ -198,6 +204,74 @@ def test_a_film_in_a_second_opinion_out(
 
     assert witness.hosts == {"127.0.0.1"}
     assert witness.complaints == []
+
+
+def expect_matrix(page: Page, *counts: int) -> None:
+    """Wait until the drawn matrix holds these films: tn, fp, fn, tp."""
+    texts = page.locator(MATRIX).locator(".mark-text text")
+    for place, count in enumerate(counts):
+        expect(texts.nth(place)).to_have_text(f"{count:,}")
+
+
+def named(page: Page) -> set[str]:
+    """The films that are shown, by the last part of their names."""
+    cards = page.locator(".cxr-film").all_text_contents()
+    return {match for card in cards for match in re.findall(r"film\d+\.png", card)}
+
+
+def test_from_the_matrix_to_its_films_and_back_to_the_threshold(
+    browser: BrowserContext, tmp_path: Path
+) -> None:
+    table = known_table()
+    write_bundle(tmp_path / "models", "known", table, [0.5])
+    missed, found = 30, 360
+    with running(tmp_path / "models", tmp_path / "log") as address:
+        page = browser.new_page()
+        witness = Witness(page)
+        page.goto(f"{address}/evaluation")
+        expect(page.get_by_text("Of 390 films with pneumonia, 360 were flagged")).to_be_visible()
+        settled(page)
+        expect_matrix(page, 215, 19, 30, 360)
+        page.locator(MATRIX).locator(".mark-rect path").nth(2).click()
+
+        expect(
+            page.get_by_text(f"{missed} of {missed + found} films with pneumonia")
+        ).to_be_visible()
+        settled(page)
+        wrong = (table.y_true[:, 0] == 1) & (table.y_score[:, 0] < 0.5)
+        names = {Path(table.files[row]).name for row in np.flatnonzero(wrong)}
+        assert named(page) < names
+        page.get_by_role("button", name="Next").click()
+        expect(page.locator(".cxr-film")).to_have_count(missed - PAGE)
+        settled(page)
+        others = named(page)
+        assert len(others) == missed - PAGE
+        assert others < names
+
+        expect(page.locator("#vg-tooltip-element.visible")).to_have_count(0)
+        page.get_by_role("link", name="Evaluation").click()
+        slider = page.get_by_role("slider", name="Threshold to try")
+        expect(slider).to_have_value("0.5")
+        settled(page)
+        before = page.locator(MATRIX).element_handle()
+        slider.focus()
+        for _ in range(21):
+            slider.press("ArrowRight")
+        expect(page.get_by_text("You are trying threshold 0.71")).to_be_visible()
+        settled(page)
+        at = threshold_report(table.y_true[:, 0], table.y_score[:, 0], 0.71)
+        assert at.confusion == ((234, 0), (30, 360))
+        expect_matrix(page, 234, 0, 30, 360)
+        assert before is not None
+        assert before.evaluate("it => it.isConnected"), "the chart was drawn anew"
+
+        page.get_by_role("radio", name="Files", exact=True).click()
+        with page.expect_download() as download:
+            page.get_by_role("button", name="Evaluation report, PDF").click()
+        assert Path(download.value.path()).read_bytes().startswith(b"%PDF")
+        assert witness.hosts == {"127.0.0.1"}
+        # Opened by a page's own address, Streamlit looks for its endpoints below it first.
+        assert [one for one in witness.complaints if "404 (Not Found)" not in one] == []
 
 
 def test_the_keyboard_takes_the_overlay_off_and_on(browser: BrowserContext, server: str) -> None:

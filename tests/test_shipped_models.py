@@ -20,7 +20,17 @@ FILMS = {
     "adult-abnormality": "nih_chestxray14",
     "adult-findings": "nih_chestxray14",
     "inceptionv3-nih15": "nih_chestxray14",
+    "vgg16-codes": "nih_chestxray14",
 }
+
+
+def flat(value, place="") -> dict:
+    """Bring nested JSON to one level: approx compares no deeper."""
+    if isinstance(value, dict | list):
+        entries = value.items() if isinstance(value, dict) else enumerate(value)
+        return {k: v for key, each in entries for k, v in flat(each, f"{place}/{key}").items()}
+    return {place: value}
+
 
 each_model = pytest.mark.parametrize("name", sorted(CARDS))
 
@@ -47,7 +57,9 @@ def test_the_record_follows_from_the_predictions(name):
         model=name,
         exclusive=card.activation == "softmax",
     )
-    assert again.to_json() == load_evaluation(name).to_json()
+    there = flat(load_evaluation(name).to_json())
+    # Other processors round otherwise in the last digits.
+    assert flat(again.to_json()) == pytest.approx(there, rel=1e-9)
 
 
 @each_model

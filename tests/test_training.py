@@ -110,6 +110,51 @@ def test_weights_within_sources_make_the_source_tell_nothing():
     assert weights.tolist() == [0.75, 0.75, 1.5, 1.5, 0.75, 0.75]
 
 
+def test_half_of_the_way_within_sources_lies_between_and_keeps_the_mean():
+    config = replace(get_recipe("pediatric-pneumonia").config, class_weight="half-within-source")
+    weights = weighed([[1], [1], [1], [0], [1], [0]], config, sources=["A"] * 4 + ["B"] * 2)
+    assert weights.mean() == pytest.approx(1)
+    # Within A one film without stands against three with: its weight is three times theirs.
+    assert weights[3] / weights[0] == pytest.approx(3**0.5)
+
+
+def test_a_finding_that_would_flag_nearly_every_film_gets_no_operating_point(
+    tiny_recipe, monkeypatch
+):
+    from cxr_core import release
+
+    truth = np.repeat([[1, 1], [0, 0]], [10, 30], axis=0).astype(np.float32)
+    logits = np.zeros((40, 2), np.float32)
+    logits[:, 0] = np.where(truth[:, 0] == 1, 2, np.linspace(-3, 1, 40))
+    logits[:, 1] = np.where(truth[:, 1] == 1, -2, np.linspace(-3, 1, 40))  # worse than chance
+    films = tuple(Film(f"{k}", (), f"p{k}", None, f"d{k}") for k in range(40))
+    held = Part(films, np.zeros((40, 8, 8), np.uint8), truth)
+    recipe = replace(
+        tiny_recipe,
+        labels={"Seen": ("a",), "Unseen": ("b",)},
+        config=replace(tiny_recipe.config, perturbed_copies=0),
+    )
+    monkeypatch.setattr(
+        release, "predict_logits", lambda network, part, shape: logits[: len(part.films)]
+    )
+    points = decide(None, held, recipe, 0).operating_points
+    assert points[0] is not None and points[1] is None
+
+
+def test_only_a_single_layer_over_a_frozen_backbone_is_solved_at_once(parts, tiny_recipe, tmp_path):
+    config = replace(
+        tiny_recipe.config, optimizer="solve", frozen=True, epochs=1, average=0.0, keep="last"
+    )
+    solved = replace(tiny_recipe, config=config)
+    network = fit(solved, parts, Run(tmp_path / "run"), seed=0)
+    assert np.abs(network.get_layer("logits").get_weights()[0]).max() > 0
+    told = Run(tmp_path / "run").history()
+    assert len(told) == 1 and told[0]["learning_rate"] == 0
+    deep = replace(solved, network="codes", options={"hidden": 4})
+    with pytest.raises(TrainingError, match="one dense layer"):
+        fit(deep, parts, Run(tmp_path / "deep"), seed=0)
+
+
 def test_figures_are_counted_as_keras_counts_them():
     import keras
 

@@ -1,13 +1,17 @@
-"""A test record as charts of the browser: values in, Altair charts out; nothing is computed.
+"""A test record as charts of the browser: values in, charts out; nothing is computed.
 
 Each chart has the same specification whatever its threshold; only its data changes, so that
-the browser moves a mark instead of drawing all anew. What a chart shows stands in words in
+the browser moves a mark instead of drawing all anew. Data therefore goes by fixed names: those
+that Altair gives are digests of the content. Altair takes a quarter of a second to write and
+check one specification, so each is written once and kept. What a chart shows stands in words in
 its `alt` text. Amber is flagged and slate is not; shape, place or words tell the same again,
 so that the charts can be read in greyscale.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import isfinite
 from typing import Any
 
@@ -18,9 +22,13 @@ from numpy.typing import NDArray
 
 from cxr_core.evaluation import EvaluationReport, LabelReport, ThresholdReport
 from cxr_core.figures import Palette
+from cxr_core.predictions import FEW_FILMS, FEW_OF_A_KIND
 from cxr_core.ranking import Curve, Interval, precision_recall_curve, roc_curve
+from cxr_core.ui.numerals import rest, rule, title, with_bounds, words
 
 Row = dict[str, Any]
+Point = tuple[Interval, Interval]
+Data = Mapping[str, Sequence[Row]]  # by the name that the layers call it
 # More points than a curve of this many pixels can show are left out.
 MOST_POINTS = 400
 BINS = 40
@@ -29,11 +37,19 @@ HEIGHT = 290
 FONT = "Source Sans, -apple-system, Segoe UI, Roboto, DejaVu Sans, sans-serif"
 
 
+once = lru_cache(maxsize=128)
+
+
 @dataclass(frozen=True)
 class Chart:
-    """A chart, and what it shows in words for those who cannot see it."""
+    """A chart, and what it shows in words for those who cannot see it.
 
-    chart: alt.LayerChart | alt.VConcatChart
+    Attributes:
+        spec: Of Vega-Lite, its data under "datasets" by name.
+        alt: The words.
+    """
+
+    spec: dict[str, Any]
     alt: str
 
 
@@ -66,8 +82,8 @@ def confusion_chart(report: ThresholdReport, palette: Palette) -> Chart:
         for cell, truth, said, count, name, share in cells
     ]
     told = "; ".join(f"{name} {count}" for _, _, _, count, name, _ in cells)
-    chart = _cells(rows, ["Not flagged", "Flagged"], ["Absent", "Present"], palette, (28, -20))
-    return Chart(chart, f"Confusion matrix of {report.n} films: {told}.")
+    spec = _cells(("Not flagged", "Flagged"), ("Absent", "Present"), palette, (28, -20))
+    return _chart(spec, {"cells": rows}, f"Confusion matrix of {report.n} films: {told}.")
 
 
 def matrix_chart(report: EvaluationReport, palette: Palette) -> Chart:
@@ -88,48 +104,47 @@ def matrix_chart(report: EvaluationReport, palette: Palette) -> Chart:
                     "bounds": "",
                 }
             )
-    told = "; ".join(
-        f"{row['films']} of truth {row['truth']} called {row['said']}" for row in rows if row
-    )
-    chart = _cells(rows, names, names, palette, (20, -8))
-    return Chart(chart, f"Confusion matrix of {report.n} films: {told}.")
+    told = "; ".join(f"{row['films']} with {row['truth']} called {row['said']}" for row in rows)
+    sides = ("The model says", "What is true")
+    spec = _cells(tuple(names), tuple(names), palette, (20, -8), sides)
+    return _chart(spec, {"cells": rows}, f"Confusion matrix of {report.n} films: {told}.")
 
 
+@once
 def _cells(
-    rows: Sequence[Row],
-    columns: Sequence[str],
-    lines: Sequence[str],
+    columns: tuple[str, ...],
+    lines: tuple[str, ...],
     palette: Palette,
     text: tuple[int, int],
-) -> alt.LayerChart:
-    """Draw cells of one hue, the stronger the larger the share of the row."""
+    titles: tuple[str | None, str | None] = (None, None),
+) -> str:
+    """Draw cells of one hue, the stronger the larger the share of the row.
+
+    A cell says all in itself: a tooltip would stay on the page that a click leads to.
+    """
     size, rise = text
-    axis: Row = {"labelFontSize": 12, "labelColor": palette.text, "title": None, "ticks": False}
+    axis: Row = {"labelFontSize": 12, "labelColor": palette.text, "ticks": False}
     axis |= {"domain": False, "labelPadding": 8, "labelLimit": 110, "grid": False}
-    across = alt.Axis(orient="top", labelAngle=0, **axis)
-    base = alt.Chart(alt.InlineData(values=list(rows))).encode(
+    across = alt.Axis(orient="top", labelAngle=0, title=titles[0], **axis)
+    down = alt.Axis(title=titles[1], **axis)
+    base = _on("cells").encode(
         x=alt.X("said:N", sort=list(columns), axis=across, scale=alt.Scale(paddingInner=0.04)),
-        y=alt.Y("truth:N", sort=list(lines), axis=alt.Axis(**axis)),
+        y=alt.Y("truth:N", sort=list(lines), axis=down),
     )
     chosen = alt.selection_point(name="cell", fields=["cell"], on="click", clear=False)
     patch = base.mark_rect(color=palette.accent, cornerRadius=3, cursor="pointer").encode(
         opacity=alt.Opacity(
             "share:Q", scale=alt.Scale(domain=(0, 1), range=(0.08, 0.5)), legend=None
         ),
-        tooltip=[
-            alt.Tooltip("truth:N", title="True"),
-            alt.Tooltip("said:N", title="Said"),
-            alt.Tooltip("films:Q", title="Films"),
-            alt.Tooltip("line:N", title="Share of its row"),
-        ],
         description=alt.Description("line:N"),
     )
     over: Row = {"align": "center", "color": palette.text, "tooltip": None}
-    count = base.mark_text(fontSize=size, dy=rise, **over).encode(text="films:Q")
+    count = base.mark_text(fontSize=size, dy=rise, **over).encode(
+        text=alt.Text("films:Q", format=",d")
+    )
     name = base.mark_text(fontSize=12, dy=rise + 30, **over).encode(text="line:N")
     bounds = base.mark_text(fontSize=11, dy=rise + 47, opacity=0.75, **over).encode(text="bounds:N")
-    layers = [patch.add_params(chosen), count, name, *([bounds] if rows[0]["bounds"] else [])]
-    return _dress(alt.layer(*layers), palette, HEIGHT)
+    return _dress(alt.layer(patch.add_params(chosen), count, name, bounds), palette, HEIGHT)
 
 
 # --- curves over all thresholds ---
@@ -146,11 +161,11 @@ def roc_chart(
     curve = roc_curve(truth, scores)
     titles = ("False alarms (1 − specificity)", "Sensitivity")
     point = (rest(at.specificity), at.sensitivity)
-    chart = _curve(curve, titles, point, palette, (0.0, 1.0), "linear")
-    area = f"AUROC {' '.join(words(report.auroc, 3))}"
+    spec, data = _curve(titles, "linear", palette), _curve_data(curve, point, (0.0, 1.0))
+    area = f"AUROC {with_bounds(report.auroc, 3)}"
     alarms, found = words(point[0])[0], words(point[1])[0]
-    return Chart(
-        chart, f"ROC curve, {area}. At {rule(at)}: sensitivity {found}, false alarms {alarms}."
+    return _chart(
+        spec, data, f"ROC curve, {area}. At {rule(at)}: sensitivity {found}, false alarms {alarms}."
     )
 
 
@@ -165,25 +180,26 @@ def precision_recall_chart(
     curve = precision_recall_curve(truth, scores)
     titles = ("Sensitivity (recall)", "Right when flagged (PPV, precision)")
     level = (report.prevalence, report.prevalence)
-    chart = _curve(curve, titles, (at.sensitivity, at.ppv), palette, level, "step-before")
-    area = f"AUPRC {' '.join(words(report.auprc, 3))}, prevalence {report.prevalence:.2f}"
+    spec = _curve(titles, "step-before", palette)
+    data = _curve_data(curve, (at.sensitivity, at.ppv), level)
+    area = f"AUPRC {with_bounds(report.auprc, 3)}, prevalence {report.prevalence:.2f}"
     found, right = words(at.sensitivity)[0], words(at.ppv)[0]
-    return Chart(chart, f"Precision-recall curve, {area}. At {rule(at)}: {found}, {right}.")
+    told = f"Precision-recall curve, {area}. At {rule(at)}: sensitivity {found}, PPV {right}."
+    return _chart(spec, data, told)
 
 
-def _curve(
-    curve: Curve,
-    titles: tuple[str, str],
-    point: tuple[Interval, Interval],
-    palette: Palette,
-    chance: tuple[float, float],
-    interpolate: str,
-) -> alt.LayerChart:
+def _curve_data(curve: Curve, point: Point, chance: tuple[float, float]) -> Data:
+    ends = [{"x": 0.0, "y": chance[0]}, {"x": 1.0, "y": chance[1]}]
+    return {"curve": _points(curve), "chance": ends, "point": _point(point)}
+
+
+@once
+def _curve(titles: tuple[str, str], interpolate: str, palette: Palette) -> str:
     x, y = (
         _share_axis(channel, title) for channel, title in zip((alt.X, alt.Y), titles, strict=True)
     )
     line = (
-        alt.Chart(_points(curve))
+        _on("curve")
         .mark_line(color=palette.accent, strokeWidth=2, interpolate=interpolate, clip=True)
         .encode(
             x=x,
@@ -196,41 +212,50 @@ def _curve(
             ],
         )
     )
-    ends = [{"x": 0.0, "y": chance[0]}, {"x": 1.0, "y": chance[1]}]
     dashes = (
-        alt.Chart(alt.InlineData(values=ends))
+        _on("chance")
         .mark_line(color=palette.muted, strokeDash=[3, 3], strokeWidth=1)
         .encode(x="x:Q", y="y:Q")
     )
-    return _dress(alt.layer(dashes, line, *_cross(point, palette)), palette, HEIGHT)
+    return _dress(alt.layer(dashes, line, *_cross(palette)), palette, HEIGHT)
 
 
-def _points(curve: Curve) -> alt.InlineData:
-    """Keep as many points of a curve as its pixels can show, the ends among them."""
-    kept = np.unique(np.linspace(0, max(curve.x.size - 1, 0), MOST_POINTS).astype(int))
-    rows = [
+def _points(curve: Curve) -> list[Row]:
+    """Keep as many points of a curve as its pixels can show, the ends among them.
+
+    They are spread evenly along the way the curve takes: evenly by rank, the few films with a
+    rare finding would lose the steep part, which is the one that counts.
+    """
+    if not curve.x.size:
+        return []
+    kept = np.arange(curve.x.size)
+    if kept.size > MOST_POINTS:
+        way = np.append(0.0, np.cumsum(np.abs(np.diff(curve.x)) + np.abs(np.diff(curve.y))))
+        near = np.searchsorted(way, np.linspace(0, way[-1], MOST_POINTS - 1))
+        kept = np.unique(np.append(near, curve.x.size - 1))
+    return [
         {
             "i": i,
             "x": float(curve.x[k]),
             "y": float(curve.y[k]),
-            "threshold": f"{curve.threshold[k]:.3f}"
-            if isfinite(curve.threshold[k])
-            else "above all",
+            "threshold": f"{curve.threshold[k]:.3f}" if k else "above all",
         }
         for i, k in enumerate(kept)
-        if curve.x.size
     ]
-    return alt.InlineData(values=rows)
 
 
-def _cross(point: tuple[Interval, Interval], palette: Palette) -> list[alt.Chart]:
-    """Mark where the model works, with the 95 % intervals as a cross."""
+def _point(point: Point) -> list[Row]:
+    """Say where the model works, and the 95 % intervals both ways; nothing where unknown."""
     x, y = point
-    row: Row = {}
-    if x.value is not None and y.value is not None:
-        row = {"x": x.value, "y": y.value, "left": x.low, "right": x.high}
-        row |= {"low": y.low, "high": y.high}
-    data = alt.Chart(alt.InlineData(values=[row] if row else []))
+    if x.value is None or y.value is None:
+        return []
+    row: Row = {"x": x.value, "y": y.value, "left": x.low, "right": x.high}
+    return [row | {"low": y.low, "high": y.high}]
+
+
+def _cross(palette: Palette) -> list[alt.Chart]:
+    """Mark where the model works, with the 95 % intervals as a cross."""
+    data = _on("point")
     arms: Row = {"color": palette.flagged, "strokeWidth": 1.5, "opacity": 0.8}
     return [
         data.mark_rule(**arms).encode(x="left:Q", x2="right:Q", y="y:Q"),
@@ -256,16 +281,26 @@ def calibration_chart(report: LabelReport, at: ThresholdReport, palette: Palette
     # A rare finding keeps to a corner, which is drawn larger.
     most = max(value or 0 for row in rows for value in (row["x"], row["high"]))
     end = next(end for end in (0.1, 0.2, 0.4, 1.0) if most <= end)
+    ends = [{"x": 0.0, "y": 0.0}, {"x": end, "y": end}]
+    marks = [row for row in _threshold(at) if row["x"] <= end]
+    told = "; ".join(
+        f"predicted {row['x']:.2f}, observed {row['y']:.2f} of {row['films']}" for row in rows
+    )
+    data: Data = {"groups": rows, "even": ends, "threshold": marks}
+    spec = _calibration(end, palette)
+    return _chart(spec, data, f"Calibration, {len(rows)} groups: {told}.")
+
+
+@once
+def _calibration(end: float, palette: Palette) -> str:
     x = _share_axis(alt.X, "Predicted probability", end)
     y = _share_axis(alt.Y, "Share with the finding", end)
-    data = alt.Chart(alt.InlineData(values=rows))
-    ends = [{"x": 0.0, "y": 0.0}, {"x": end, "y": end}]
-    marks = [{"x": at.operating_point}] if (at.operating_point or 2) <= end else []
+    data = _on("groups")
     chart = alt.layer(
-        alt.Chart(alt.InlineData(values=ends))
+        _on("even")
         .mark_line(color=palette.muted, strokeDash=[3, 3], strokeWidth=1)
         .encode(x=x, y=y),
-        alt.Chart(alt.InlineData(values=marks))
+        _on("threshold")
         .mark_rule(color=palette.flagged, strokeDash=[2, 3], strokeWidth=1.5)
         .encode(x="x:Q"),
         data.mark_rule(color=palette.accent, strokeWidth=1.5, opacity=0.6).encode(
@@ -282,10 +317,7 @@ def calibration_chart(report: LabelReport, at: ThresholdReport, palette: Palette
             ],
         ),
     )
-    told = "; ".join(
-        f"predicted {row['x']:.2f}, observed {row['y']:.2f} of {row['films']}" for row in rows
-    )
-    return Chart(_dress(chart, palette, HEIGHT), f"Calibration, {len(rows)} groups: {told}.")
+    return _dress(chart, palette, HEIGHT)
 
 
 def histogram_chart(
@@ -307,9 +339,22 @@ def histogram_chart(
             height = sign * float(np.sqrt(count))
             rows.append({"low": low, "high": high, "y": height, "truth": name, "films": count})
     tall = max(1.0, *(abs(row["y"]) for row in rows)) * 1.1
+    names = [
+        {"x": 0.5, "y": 0.9 * tall, "name": "Present"},
+        {"x": 0.5, "y": -0.9 * tall, "name": "Absent"},
+    ]
+    (tn, fp), (fn, tp) = at.confusion or ((0, 0), (0, 0))
+    told = f"{fn + tp} films with {report.label}, {tp} of them flagged at {rule(at)}; "
+    told += f"{tn + fp} without, {fp} of them flagged"
+    data = {"bars": rows, "threshold": _threshold(at), "names": names}
+    return _chart(_histogram(tall, palette), data, f"Scores of the films: {told}.")
+
+
+@once
+def _histogram(tall: float, palette: Palette) -> str:
     colours = alt.Scale(domain=["Present", "Absent"], range=[palette.accent, palette.cleared])
     bars = (
-        alt.Chart(alt.InlineData(values=rows))
+        _on("bars")
         .mark_rect()
         .encode(
             x=_share_axis(alt.X, "Predicted probability", name="low"),
@@ -325,27 +370,13 @@ def histogram_chart(
             ],
         )
     )
-    point = at.operating_point
-    mark = (
-        alt.Chart(alt.InlineData(values=[] if point is None else [{"x": point}]))
-        .mark_rule(color=palette.flagged, strokeWidth=1.5)
-        .encode(x="x:Q")
-    )
-    names = [
-        {"x": 0.5, "y": 0.9 * tall, "name": "Present"},
-        {"x": 0.5, "y": -0.9 * tall, "name": "Absent"},
-    ]
+    mark = _on("threshold").mark_rule(color=palette.flagged, strokeWidth=1.5).encode(x="x:Q")
     texts = (
-        alt.Chart(alt.InlineData(values=names))
+        _on("names")
         .mark_text(color=palette.muted, fontSize=12)
         .encode(x="x:Q", y="y:Q", text="name:N")
     )
-    (tn, fp), (fn, tp) = at.confusion or ((0, 0), (0, 0))
-    told = f"{fn + tp} films with {report.label}, {tp} of them flagged at {rule(at)}; "
-    told += f"{tn + fp} without, {fp} of them flagged"
-    return Chart(
-        _dress(alt.layer(bars, mark, texts), palette, HEIGHT), f"Scores of the films: {told}."
-    )
+    return _dress(alt.layer(bars, mark, texts), palette, HEIGHT)
 
 
 # --- several groups, models or epochs ---
@@ -371,11 +402,22 @@ def forest_chart(
             share: Interval = getattr(one, number)
             row = {"group": f"{by.capitalize()}: {name}", "value": share.value}
             row |= {"low": share.low, "high": share.high, "films": f"{one.positives} of {one.n}"}
-            rows.append(row | {"few": bool(one.notes)})
-    order = [row["group"] for row in rows]
+            rows.append(row | {"few": _is_small(one)})
+    level = getattr(whole, number).value
+    spoken = "; ".join(
+        f"{row['group']} {with_bounds(Interval(row['value'], row['low'], row['high']))}"
+        for row in rows
+    )
+    data: Data = {"groups": rows, "whole": [] if level is None else [{"value": level}]}
+    spec = _forest(tuple(row["group"] for row in rows), title(number), palette)
+    return _chart(spec, data, f"{title(number)} by group: {spoken}.")
+
+
+@once
+def _forest(groups: tuple[str, ...], name: str, palette: Palette) -> str:
     y = alt.Y(
         "group:N",
-        sort=order,
+        sort=list(groups),
         title=None,
         axis=alt.Axis(
             labelLimit=220,
@@ -387,15 +429,10 @@ def forest_chart(
             labelPadding=8,
         ),
     )
-    x = _share_axis(
-        alt.X, number.upper() if number.startswith("au") else number.capitalize(), name="value"
-    )
-    data = alt.Chart(alt.InlineData(values=rows))
-    level = getattr(whole, number).value
+    x = _share_axis(alt.X, name, name="value")
+    data = _on("groups")
     chart = alt.layer(
-        alt.Chart(alt.InlineData(values=[] if level is None else [{"value": level}]))
-        .mark_rule(color=palette.muted, strokeDash=[3, 3])
-        .encode(x=x),
+        _on("whole").mark_rule(color=palette.muted, strokeDash=[3, 3]).encode(x=x),
         data.mark_rule(color=palette.accent, strokeWidth=2).encode(x="low:Q", x2="high:Q", y=y),
         data.mark_point(size=90, filled=True, color=palette.accent, opacity=1).encode(
             x="value:Q",
@@ -407,18 +444,14 @@ def forest_chart(
             ),
             tooltip=[
                 alt.Tooltip("group:N", title="Group"),
-                alt.Tooltip("value:Q", title=number, format=".3f"),
+                alt.Tooltip("value:Q", title=name, format=".3f"),
                 alt.Tooltip("low:Q", title="From", format=".3f"),
                 alt.Tooltip("high:Q", title="To", format=".3f"),
                 alt.Tooltip("films:N", title="With the finding"),
             ],
         ),
     )
-    told = "; ".join(
-        f"{row['group']} {' '.join(words(Interval(row['value'], row['low'], row['high'])))}"
-        for row in rows
-    )
-    return Chart(_dress(chart, palette, 60 + 30 * len(rows)), f"{number} by subgroup: {told}.")
+    return _dress(chart, palette, 60 + 30 * len(groups))
 
 
 def histories_chart(
@@ -442,21 +475,32 @@ def histories_chart(
         for epoch, value in enumerate(history.get(column, ()), 1)
         if isfinite(value)
     ]
-    names = list(histories)
+    told = "; ".join(
+        _course(name, history.get(column, ()), chosen.get(name))
+        for name, history in histories.items()
+    )
+    spec = _histories(tuple(histories), title, palette)
+    return _chart(spec, {"epochs": rows}, f"{title} by epoch: {told}.")
+
+
+@once
+def _histories(names: tuple[str, ...], title: str, palette: Palette) -> str:
     tones = [palette.accent, palette.flagged, palette.text, palette.cleared]
     colour = alt.Color(
         "model:N",
-        sort=names,
+        sort=list(names),
         legend=None,
-        scale=alt.Scale(domain=names, range=[tones[i % len(tones)] for i in range(len(names))]),
+        scale=alt.Scale(
+            domain=list(names), range=[tones[i % len(tones)] for i in range(len(names))]
+        ),
     )
     dashes = alt.StrokeDash(
         "model:N",
         legend=None,
-        scale=alt.Scale(domain=names, range=[[1, 0], [6, 3], [2, 2], [8, 3, 2, 3]]),
+        scale=alt.Scale(domain=list(names), range=[[1, 0], [6, 3], [2, 2], [8, 3, 2, 3]]),
     )
     axis = alt.Axis(tickMinStep=1, grid=False, title="Epoch")
-    base = alt.Chart(alt.InlineData(values=rows)).encode(
+    base = _on("epochs").encode(
         x=alt.X("epoch:Q", axis=axis, scale=alt.Scale(nice=False)),
         y=alt.Y("value:Q", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=4)),
         color=colour,
@@ -475,11 +519,7 @@ def histories_chart(
     )
     layers = [base.mark_line(strokeWidth=2).encode(strokeDash=dashes), ring]
     chart = alt.layer(*layers, *([last] if len(names) > 1 else []))
-    told = "; ".join(
-        _course(name, history.get(column, ()), chosen.get(name))
-        for name, history in histories.items()
-    )
-    return Chart(_dress(chart, palette, 190), f"{title} by epoch: {told}.")
+    return _dress(chart, palette, 190)
 
 
 def _course(name: str, values: Sequence[float], epoch: int | None) -> str:
@@ -492,6 +532,15 @@ def _course(name: str, values: Sequence[float], epoch: int | None) -> str:
 # --- parts ---
 
 
+def _on(name: str) -> alt.Chart:
+    """Begin a layer whose data `_dress` hands over under that name."""
+    return alt.Chart(alt.NamedData(name))
+
+
+def _threshold(at: ThresholdReport) -> list[Row]:
+    return [] if at.operating_point is None else [{"x": at.operating_point}]
+
+
 def _share_axis(channel: Any, title: str, end: float = 1.0, name: str = "") -> Any:
     field = name or ("x" if channel is alt.X else "y")
     axis = alt.Axis(values=[end * share for share in SHARES], format=".2~f")
@@ -500,12 +549,17 @@ def _share_axis(channel: Any, title: str, end: float = 1.0, name: str = "") -> A
     )
 
 
-def _dress(chart: alt.LayerChart, palette: Palette, height: int) -> alt.LayerChart:
-    """Take away what does not inform."""
-    dressed: alt.LayerChart = (
+def _chart(spec: str, data: Data, told: str) -> Chart:
+    """Join what a chart looks like, what it shows, and the words for that."""
+    named = {name: list(rows) for name, rows in data.items()}
+    return Chart(json.loads(spec) | {"datasets": named}, told)
+
+
+def _dress(chart: alt.LayerChart, palette: Palette, height: int) -> str:
+    """Take away what does not inform, and write the specification as JSON."""
+    dressed = (
         chart.properties(height=height, background="transparent")
         .configure(font=FONT)
-        .configure_view(stroke=None)
         .configure_axis(
             gridColor=palette.line,
             gridOpacity=0.6,
@@ -518,27 +572,11 @@ def _dress(chart: alt.LayerChart, palette: Palette, height: int) -> alt.LayerCha
             titleFontWeight="normal",
         )
     )
-    return dressed
+    spec = dressed.to_dict()
+    spec["config"]["view"] = {"stroke": None}  # Altair's theme would fix the width here
+    return json.dumps(spec)
 
 
-def rest(share: Interval) -> Interval:
-    """Return 1 - share, with its interval."""
-    if share.value is None or share.low is None or share.high is None:
-        return Interval(None if share.value is None else 1 - share.value, None, None)
-    return Interval(1 - share.value, 1 - share.high, 1 - share.low)
-
-
-def words(share: Interval, digits: int = 2) -> tuple[str, str]:
-    """Write a number and its interval; "not known" and "" where there is none."""
-    if share.value is None:
-        return "not known", ""
-    bounds = "" if share.low is None else f"{share.low:.{digits}f}-{share.high:.{digits}f}"
-    return f"{share.value:.{digits}f}", bounds
-
-
-def rule(report: ThresholdReport) -> str:
-    """Say in words what decides."""
-    if report.confusion is None:
-        return "no operating point"
-    point = report.operating_point
-    return "the largest probability" if point is None else f"threshold {point:.2f}"
+def _is_small(one: LabelReport) -> bool:
+    """Say whether a group has too few films for its numbers, as its note then tells."""
+    return one.n < FEW_FILMS or min(one.positives, one.n - one.positives) < FEW_OF_A_KIND

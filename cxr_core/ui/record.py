@@ -80,7 +80,11 @@ def _answering(card: ModelCard) -> dict[str, str]:
     for label, point, band in zip(
         card.labels, card.operating_points, card.cannot_tell, strict=True
     ):
-        says = f"flags from {point:.2f}" if point is not None else "never flags: too few films"
+        says = (
+            f"flags from {point:.2f}"
+            if point is not None
+            else "never flags: too few films, or too weak"
+        )
         if card.activation == "softmax":
             says = "the largest wins"
         says += f", cannot tell from {band[0]:.2f} to {band[1]:.2f}" if band else ""

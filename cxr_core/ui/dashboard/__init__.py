@@ -69,7 +69,7 @@ def _choose_label(subject: Subject) -> LabelReport:
         "Finding",
         names,
         format_func=shown,
-        key=f"label-{subject.name}",
+        key=f"label-{subject.key}",
         persist_state="session",
     )
     return subject.report.label(chosen)

@@ -7,11 +7,13 @@ import streamlit as st
 
 from cxr_core import export
 from cxr_core.errors import CxrError
-from cxr_core.evaluation import LabelReport
+from cxr_core.evaluation import EvaluationReport, LabelReport
 from cxr_core.scores import evaluate_scores, read_scores
 from cxr_core.ui import reading as said
-from cxr_core.ui.dashboard.finding import record, threshold_tried
+from cxr_core.ui.dashboard.finding import record, threshold_moved, threshold_tried
+from cxr_core.ui.dashboard.findings import findings
 from cxr_core.ui.dashboard.subject import Subject, note
+from cxr_core.ui.numerals import rule
 from cxr_core.ui.record import theme
 from cxr_core.ui.widgets import plain
 
@@ -36,6 +38,9 @@ def outside(subject: Subject, one: LabelReport) -> None:
     for sentence in found.report.notes:
         note(sentence)
     record(found, one)
+    if len(found.report.labels) > 1:
+        findings(found, one)
+    _offer_numbers(found.name, found.report)
 
 
 def _take(scores: Any, labels: Any) -> None:
@@ -50,7 +55,13 @@ def _take(scores: Any, labels: Any) -> None:
     except CxrError as error:
         st.error(plain(str(error)))
         return
-    st.session_state[OUTSIDE] = Subject(name=name, report=report, table=read.table, history={})
+    st.session_state[OUTSIDE] = Subject(
+        name=name,
+        report=report,
+        table=read.table,
+        history={},
+        upload=f"{scores.file_id} {labels.file_id}",
+    )
     st.rerun()
 
 
@@ -60,10 +71,15 @@ def _take(scores: Any, labels: Any) -> None:
 def files(subject: Subject, one: LabelReport) -> None:
     """Offer the record as files: to print, to read by machine, to put into a talk."""
     report, table, history, name = subject.report, subject.table, subject.history, subject.name
-    look, tried = theme(), threshold_tried(subject, one)
-    at = None if tried is one else tried
+    look = theme()
+    at = threshold_tried(subject, one) if threshold_moved(subject, one) else None
+    integrity = subject.integrity()
+    if integrity.leaks:
+        _offer_numbers(name, report)
+        note("The split leaks, so there is no report to print and no figure to show: only numbers.")
+        return
     if subject.card is not None:
-        card, told = subject.card, subject.integrity().sentences
+        card, told = subject.card, integrity.sentences
         _offer(
             "Evaluation report, PDF",
             f"{name}-evaluation.pdf",
@@ -73,6 +89,19 @@ def files(subject: Subject, one: LabelReport) -> None:
             ),
             "To print and to file: what it is for, its record, its limits. Takes some seconds.",
         )
+    _offer_numbers(name, report)
+    _offer(
+        "Figures, PNG",
+        f"{name}-figures.zip",
+        "application/zip",
+        lambda: export.figures_zip(report, table, history, label=one.label, at=at, theme=look),
+        f"The figures of {said.spoken(one.label)}, in the colours on screen.",
+    )
+    if at is not None:
+        note(f"The PDF and the figures also show {rule(at)}, which you are trying in the record.")
+
+
+def _offer_numbers(name: str, report: EvaluationReport) -> None:
     _offer(
         "Numbers, CSV",
         f"{name}.csv",
@@ -87,18 +116,6 @@ def files(subject: Subject, one: LabelReport) -> None:
         lambda: export.evaluation_json(report),
         "What the command evaluate --json prints.",
     )
-    _offer(
-        "Figures, PNG",
-        f"{name}-figures.zip",
-        "application/zip",
-        lambda: export.figures_zip(report, table, history, label=one.label, at=at, theme=look),
-        f"The figures of {said.spoken(one.label)}, in the colours on screen.",
-    )
-    if at is not None:
-        note(
-            f"The PDF and the figures also show threshold {at.operating_point:.2f}, which you are "
-            "trying in the record."
-        )
 
 
 def _offer(button: str, file: str, kind: str, make: Callable[[], bytes], meaning: str) -> None:

@@ -16,7 +16,6 @@ from cxr_core.evaluation import (
 from cxr_core.ranking import Interval
 from cxr_core.ui import charts, selection
 from cxr_core.ui import reading as said
-from cxr_core.ui.charts import words
 from cxr_core.ui.dashboard.subject import (
     FIXED,
     MOVED,
@@ -26,10 +25,14 @@ from cxr_core.ui.dashboard.subject import (
     heading,
     note,
     palette,
-    title,
+    shown,
+    unseen,
 )
+from cxr_core.ui.numerals import SMALL, point, rule, title, words
 
 CELLS = {"fn": "Missed", "fp": "False alarms", "tp": "Found", "tn": "Cleared"}
+MATRIX = "Confusion matrix"
+DIGITS = 3  # of a threshold; the slider has no more
 PREVALENCES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 
 
@@ -48,15 +51,15 @@ def record(subject: Subject, one: LabelReport) -> None:
     look = palette()
     with second:
         heading("ROC curve", _area("AUROC", one.auroc))
-        draw(charts.roc_chart(truth, scores, one, at, look))
+        draw(charts.roc_chart(truth, scores, one, at, look), "ROC curve")
         heading("Scores of the films")
-        draw(charts.histogram_chart(truth, scores, one, at, look))
+        draw(charts.histogram_chart(truth, scores, one, at, look), "Scores of the films")
     with third:
         heading("Precision and recall", _area("AUPRC", one.auprc))
-        draw(charts.precision_recall_chart(truth, scores, one, at, look))
+        draw(charts.precision_recall_chart(truth, scores, one, at, look), "Precision and recall")
         heading("Calibration", f"ECE {one.ece:.3f}, Brier {one.brier:.3f}")
-        draw(charts.calibration_chart(one, at, look))
-        _elsewhere(one, at)
+        draw(charts.calibration_chart(one, at, look), "Calibration")
+        _elsewhere(subject, one, at)
     with first:
         numbers(one, at)
 
@@ -71,20 +74,30 @@ def summary(subject: Subject, one: LabelReport, at: ThresholdReport) -> None:
     # The sentences of the report are about its own threshold; here about the one in force.
     spoken = replace(one, label=said.spoken(one.label), **_decided(at))
     sentences = "<br>".join(map(escape, summary_sentences(spoken)))
-    notes = " ".join((*subject.report.notes, *one.notes))
-    trying = ""
-    if at is not one:
-        own = f"{one.operating_point:.2f}" if one.operating_point is not None else "none"
-        trying = (
-            f" You are trying threshold {at.operating_point:.2f}; the operating point is {own}. A "
-            "threshold taken from test films is for exploring only."
-        )
+    own = " ".join(one.notes)
+    if own and at is not one:
+        own = f"At the operating point: {own}"
+    notes = " ".join((*subject.report.notes, own))
     version = f", version {subject.card.version}" if subject.card else ""
     st.html(
         f'<section class="cxr-summary"><p class="cxr-note">{escape(subject.name + version)}. '
-        f"{escape(_what_was_scored(subject, one, at) + trying)}</p><h1>{sentences}</h1>"
+        f"{escape(_what_was_scored(subject, one))}</p><h1>{sentences}</h1>"
         f'<p class="cxr-note">{escape(" ".join((notes, *subject.integrity().sentences[:1])))}</p>'
         "</section>"
+    )
+
+
+def _what_is_tried(subject: Subject, one: LabelReport, at: ThresholdReport) -> str:
+    if at is one:
+        return "This is the operating point: move it to see what another would do."
+    own = "this finding has none of its own"
+    if one.operating_point is not None:
+        own = f"the operating point is {point(one)}"
+    if not threshold_moved(subject, one):
+        return f"The slider starts at {point(at)}; {own}."
+    return (
+        f"You are trying {rule(at)}; {own}. A threshold taken from test films is for "
+        "exploring only."
     )
 
 
@@ -92,13 +105,13 @@ def _decided(at: ThresholdReport) -> dict[str, Any]:
     return {field.name: getattr(at, field.name) for field in fields(ThresholdReport)}
 
 
-def _what_was_scored(subject: Subject, one: LabelReport, at: ThresholdReport) -> str:
+def _what_was_scored(subject: Subject, one: LabelReport) -> str:
     patients = len(set(subject.table.patients))
-    rule = "" if at.operating_point is None else f", operating point {at.operating_point:.2f}"
+    rule = "" if one.operating_point is None else f", operating point {point(one)}"
     return (
         f"{subject.report.split.capitalize()} split: {one.n:,} films of {patients:,} patients, "
-        f"{100 * one.prevalence:.0f} % {'' if subject.exclusive else 'with '}"
-        f"{said.spoken(one.label)}{rule if at is one else ''}."
+        f"{100 * one.prevalence:.3g} % {'' if subject.exclusive else 'with '}"
+        f"{said.spoken(one.label)}{rule}."
     )
 
 
@@ -110,38 +123,59 @@ def _ask_threshold(subject: Subject, one: LabelReport) -> ThresholdReport:
             0.0,
             1.0,
             _own_point(one),
-            0.01,
+            10**-DIGITS if _is_fine(one) else 0.01,
+            format="%.3f" if _is_fine(one) else "%.2f",
             key=_threshold_key(subject, one),
             persist_state="session",
             help="Moves the matrix, its intervals and the marks. The model keeps its own.",
         )
-    return threshold_tried(subject, one)
+    at = threshold_tried(subject, one)
+    if not subject.exclusive:
+        # As tall with one line as with two, so that nothing below it moves.
+        st.html(f'<p class="cxr-note tried">{escape(_what_is_tried(subject, one, at))}</p>')
+    return at
 
 
 def threshold_tried(subject: Subject, one: LabelReport) -> ThresholdReport:
     """Report on the threshold that the reader tries; the record itself while none is tried."""
-    value = st.session_state.get(_threshold_key(subject, one), _own_point(one))
-    unmoved = value == _own_point(one) and one.operating_point is not None
-    if subject.exclusive or unmoved:
+    decided = one.operating_point is not None and not threshold_moved(subject, one)
+    if subject.exclusive or decided:
         return one
     truth, scores = columns(subject.table, one.label)
-    return threshold_report(truth, scores, value)
+    return threshold_report(truth, scores, _slider_value(subject, one))
+
+
+def threshold_moved(subject: Subject, one: LabelReport) -> bool:
+    """Say whether the slider stands elsewhere than where it began."""
+    return _slider_value(subject, one) != _own_point(one)
+
+
+def _slider_value(subject: Subject, one: LabelReport) -> float:
+    value = st.session_state.get(_threshold_key(subject, one), _own_point(one))
+    return float(round(value, DIGITS))  # steps of the browser add up to 0.30000000000000004
 
 
 def _threshold_key(subject: Subject, one: LabelReport) -> str:
-    return f"threshold-{subject.name}-{one.label}"
+    return f"threshold-{subject.key}-{one.label}"
 
 
 def _own_point(one: LabelReport) -> float:
     """Return the operating point as the slider shows it; the middle where there is none."""
-    return 0.5 if one.operating_point is None else round(one.operating_point, 2)
+    if one.operating_point is None:
+        return 0.5
+    return round(one.operating_point, DIGITS if _is_fine(one) else 2)
+
+
+def _is_fine(one: LabelReport) -> bool:
+    """Say whether thresholds of interest lie so near to 0 that they take small steps."""
+    return one.operating_point is not None and one.operating_point < SMALL
 
 
 def _matrix(subject: Subject, one: LabelReport, at: ThresholdReport) -> None:
     """Draw the matrix, whose cells lead to their films; none of a split that leaks."""
     integrity = subject.integrity()
     leads = subject.card is not None and not integrity.leaks
-    heading("Confusion matrix", "click a cell to see its films" if leads else "")
+    heading(MATRIX, "click a cell to see its films" if leads else "")
     if integrity.leaks:
         note(
             "Not drawn, because the split leaks. " + " ".join(integrity.sentences) + " The other "
@@ -155,18 +189,42 @@ def _matrix(subject: Subject, one: LabelReport, at: ThresholdReport) -> None:
         return
     else:
         chart = charts.confusion_chart(at, palette())
-    key = f"cells-{subject.name}-{one.label}"
+    key = f"cells-{subject.key}-{one.label}"
     if subject.card is None:
-        draw(chart)
+        draw(chart, MATRIX)
         return
-    event: Any = st.altair_chart(
-        chart.chart, theme=None, width="stretch", on_select="rerun", key=key, alt=chart.alt
+    event: Any = st.vega_lite_chart(
+        spec=chart.spec, theme=None, width="stretch", on_select="rerun", key=key, alt=MATRIX
     )
+    unseen(chart)
     clicked = event["selection"].get("cell") or []
     if clicked:
         _open(subject, one, at, clicked[0]["cell"])
-    if not subject.exclusive:
+    if subject.exclusive:
+        _cell_list(subject, one)
+    else:
         _cell_buttons(subject, one, at)
+
+
+def _cell_list(subject: Subject, one: LabelReport) -> None:
+    """Offer the cells of a K x K in a list too, for the keyboard."""
+    names = [each.label for each in subject.report.labels]
+    films = {
+        f"{truth}>{called}": f"{shown(truth)}, called {shown(called)}: {count:,}"
+        for truth, counts in zip(names, subject.report.matrix or (), strict=True)
+        for called, count in zip(names, counts, strict=True)
+    }
+    chosen = st.selectbox(
+        "Films of a cell",
+        list(films),
+        index=None,
+        format_func=films.__getitem__,
+        placeholder="Choose a cell to see its films",
+        label_visibility="collapsed",
+        key=f"cell-list-{subject.key}",
+    )
+    if chosen:
+        _open(subject, one, one, chosen)
 
 
 def _cell_buttons(subject: Subject, one: LabelReport, at: ThresholdReport) -> None:
@@ -194,6 +252,8 @@ def _open(subject: Subject, one: LabelReport, at: ThresholdReport, cell: str) ->
 def numbers(one: LabelReport, at: ThresholdReport) -> None:
     """List every number with its interval, and what the prevalence elsewhere makes of them."""
     caption = "At the threshold you try" if at is not one else "At the operating point"
+    if one.confusion is not None and at.operating_point is None:
+        caption = "Where the largest probability decides"
     rows = [_row(name, getattr(at, name), meaning) for name, meaning in MOVED.items()]
     rows.append('<tr><td colspan="4" class="cxr-note">Over all thresholds</td></tr>')
     rows += [_row(name, getattr(one, name), meaning) for name, meaning in FIXED.items()]
@@ -213,7 +273,7 @@ def _row(name: str, value: Interval | float | None, meaning: str) -> str:
     )
 
 
-def _elsewhere(one: LabelReport, at: ThresholdReport) -> None:
+def _elsewhere(subject: Subject, one: LabelReport, at: ThresholdReport) -> None:
     """Ask how common the finding is elsewhere, and say what a flag would mean there."""
     here = one.prevalence
     options = sorted({*PREVALENCES, here})
@@ -222,7 +282,7 @@ def _elsewhere(one: LabelReport, at: ThresholdReport) -> None:
         options,
         here,
         format_func=lambda share: f"{100 * share:.3g} %" + (" (here)" if share == here else ""),
-        key=f"prevalence-{one.label}-{one.n}",
+        key=f"prevalence-{subject.key}-{one.label}",
         help="Sensitivity and specificity are taken as they are here; the share of films with "
         "the finding is the one you say.",
     )

@@ -19,9 +19,11 @@ from cxr_core.ui.dashboard.subject import (
     note,
     palette,
     shown,
-    title,
 )
+from cxr_core.ui.numerals import title
 
+BARS = ("auroc", "auprc", "sensitivity", "specificity", "ppv", "npv")
+BAR = 105  # pixels: with these, all columns stand side by side at 1440
 GROUP_NUMBERS = ("auroc", "sensitivity", "specificity", "ppv", "npv")
 
 
@@ -29,24 +31,31 @@ def findings(subject: Subject, one: LabelReport) -> None:
     """Show every finding as a line that sorts, and as a 2 x 2 of its own."""
     report = subject.report
     macro, micro = report.macro, report.micro
+    others = [name for name in (*MOVED, *FIXED) if name not in BARS]
     lines = [
         {
             "Finding": shown(each.label),
             "Films with it": each.positives,
-            **{title(name): _value(getattr(each, name)) for name in (*MOVED, *FIXED)},
+            **{title(name): _value(getattr(each, name)) for name in (*BARS, *others)},
         }
         for each in report.labels
     ]
     bar = {
-        title(name): st.column_config.ProgressColumn(format="%.3f", min_value=0.0, max_value=1.0)
-        for name in ("auroc", "auprc", "sensitivity", "specificity", "ppv", "npv")
+        title(name): st.column_config.ProgressColumn(
+            format="%.3f", min_value=0.0, max_value=1.0, width=BAR
+        )
+        for name in BARS
     }
-    rest = {
-        title(name): st.column_config.NumberColumn(format="%.3f")
-        for name in (*MOVED, *FIXED)
-        if title(name) not in bar
-    }
-    st.dataframe(lines, hide_index=True, column_config={**bar, **rest}, width="stretch")
+    rest = {title(name): st.column_config.NumberColumn(format="%.3f") for name in others}
+    st.dataframe(
+        lines,
+        hide_index=True,
+        column_config={**bar, **rest},
+        width="stretch",
+        height="content",
+        placeholder="–",
+        alt="Every finding with its numbers, as the files of this record hold them",
+    )
     averages = [
         f"{kind} {title(name)} {value:.3f}"
         for kind, group in (("Macro", macro), ("micro", micro))
@@ -57,6 +66,10 @@ def findings(subject: Subject, one: LabelReport) -> None:
         "; ".join(averages) + ". Macro is the mean over findings, micro takes all pairs of film "
         "and finding in one heap. Accuracy says little where a finding is rare."
     )
+    integrity = subject.integrity()
+    if integrity.leaks:
+        note(f"No matrices are drawn, because the split leaks. {integrity.sentences[0]}")
+        return
     cells = "".join(_small_matrix(each) for each in report.labels)
     st.html(f'<div class="cxr-matrices">{cells}</div>')
 
@@ -68,7 +81,10 @@ def _value(number: Interval | float | None) -> float | None:
 def _small_matrix(one: LabelReport) -> str:
     name = escape(shown(one.label))
     if one.confusion is None:
-        return f"<figure><figcaption>{name}</figcaption><p>no operating point</p></figure>"
+        return (
+            f"<figure><figcaption>{name}</figcaption>"
+            '<p class="cxr-note">no operating point</p></figure>'
+        )
     (tn, fp), (fn, tp) = one.confusion
     return (
         f"<figure><figcaption>{name}</figcaption><table><tr><th></th><th>not flagged</th>"
@@ -89,7 +105,7 @@ def groups(subject: Subject, one: LabelReport) -> None:
     left, right = st.columns([1.2, 1], gap="large")
     with left:
         heading(f"{title(number)} by group", "the line is all films; round marks are small groups")
-        draw(charts.forest_chart(found, number, one, palette()))
+        draw(charts.forest_chart(found, number, one, palette()), f"{title(number)} by group")
     with right:
         names = ("films", "with it", *map(title, GROUP_NUMBERS[:3]))
         head = "".join(f'<th scope="col" class="number">{name}</th>' for name in names)

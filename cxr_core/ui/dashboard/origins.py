@@ -46,7 +46,9 @@ def training(subject: Subject, one: LabelReport) -> None:
             with column:
                 heading(panel[1], "")
                 known = {name: h for name, h in histories.items() if panel[0] in h}
-                draw(charts.histories_chart(known, chosen, panel, palette()))
+                draw(
+                    charts.histories_chart(known, chosen, panel, palette()), f"{panel[1]} by epoch"
+                )
 
 
 # --- whether the split can be trusted ---

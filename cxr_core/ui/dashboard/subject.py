@@ -13,7 +13,8 @@ from cxr_core.evaluation import EvaluationReport
 from cxr_core.figures import PALETTES, Palette
 from cxr_core.predictions import PredictionTable
 from cxr_core.ranking import Interval
-from cxr_core.ui.charts import Chart, words
+from cxr_core.ui.charts import Chart
+from cxr_core.ui.numerals import words
 from cxr_core.ui.record import theme
 
 # The numbers of a record: what each says in words. Those that the threshold moves come first.
@@ -34,7 +35,6 @@ FIXED = {
     "log_loss": "mean surprise at the truth, in nats",
     "ece": "expected calibration error",
 }
-ABBREVIATIONS = {"ppv", "npv", "auroc", "auprc", "mcc", "ece"}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -47,6 +47,7 @@ class Subject:
         table: Its films.
         card: None for scores that came from elsewhere.
         history: Its training; empty where unknown.
+        upload: Which files these scores came with; "" for a model.
     """
 
     name: str
@@ -54,11 +55,17 @@ class Subject:
     table: PredictionTable
     card: ModelCard | None = None
     history: Mapping[str, Sequence[float]]
+    upload: str = ""
 
     @property
     def exclusive(self) -> bool:
         """Whether the largest score decides."""
         return self.report.matrix is not None
+
+    @property
+    def key(self) -> str:
+        """Tell its controls from those of others; a file may be called as a model is."""
+        return f"{self.name} {self.upload}".strip()
 
     def integrity(self) -> SplitIntegrity:
         """Say whether the split can be believed."""
@@ -66,11 +73,6 @@ class Subject:
             told = "These scores came from elsewhere: nothing is known of what trained the system."
             return SplitIntegrity(False, (told,))
         return split_integrity(self.card, self.table)
-
-
-def title(name: str) -> str:
-    """Write the name of a number as a heading."""
-    return name.upper() if name in ABBREVIATIONS else name.replace("_", " ").capitalize()
 
 
 def columns(table: PredictionTable, label: str) -> tuple[NDArray[np.int8], NDArray[np.float64]]:
@@ -90,9 +92,18 @@ def palette() -> Palette:
     return PALETTES[theme()]
 
 
-def draw(chart: Chart) -> None:
-    """Draw a chart as wide as its column."""
-    st.altair_chart(chart.chart, theme=None, width="stretch", alt=chart.alt)
+def draw(chart: Chart, name: str) -> None:
+    """Draw a chart as wide as its column, and say what it shows to those who cannot see it."""
+    st.vega_lite_chart(spec=chart.spec, theme=None, width="stretch", alt=name)
+    unseen(chart)
+
+
+def unseen(chart: Chart) -> None:
+    """Write what a chart shows for screen readers alone.
+
+    As the `alt` of the chart, words that change would have the browser draw it anew.
+    """
+    st.html(f'<p class="cxr-unseen">{escape(chart.alt)}</p>')
 
 
 def heading(text: str, beside: str = "") -> None:

@@ -25,7 +25,7 @@ def comparison(subject: Subject, one: LabelReport) -> None:
     by_name = {card.name: card for card in others}
     left, _ = st.columns([1, 2])
     with left:
-        chosen = st.selectbox("Compared with", list(by_name), key=f"other-{subject.name}")
+        chosen = st.selectbox("Compared with", list(by_name), key=f"other-{subject.key}")
     card = by_name[chosen]
     other = session.record(card)
     found = compare_models(
@@ -95,7 +95,7 @@ def _pair_row(
     return (
         f'<tr data-number="{name.lower()}"><th scope="row">{name}</th>'
         + "".join(cell(share) for share in (a, b, difference))
-        + f'<td class="number">{p}</td></tr>'
+        + f'<td class="number">{escape(p)}</td></tr>'
     )
 
 
