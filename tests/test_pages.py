@@ -449,6 +449,15 @@ def test_cannot_tell_never_hides_the_flag(made_card: ModelCard) -> None:
     assert "0.30 and 0.50" in unsure.detail[0]
 
 
+def test_what_it_cannot_tell_of_several_findings_is_one_sentence(made_card: ModelCard) -> None:
+    labels = ("Effusion", "Mass", "Nodule")
+    bands = ((0.1, 0.9),) * 3
+    card = replace(made_card, labels=labels, operating_points=(0.5,) * 3, cannot_tell=bands)
+    told = said(card, *(one(label, 0.6, 0.5, cannot_tell=True) for label in labels))
+    assert len(told.detail) == 1
+    assert "effusion, mass and nodule, neither answer" in told.detail[0]
+
+
 def test_several_findings_are_counted(made_card: ModelCard) -> None:
     labels = ("Effusion", "Pleural_Thickening", "COVID-19", "Mass")
     card = replace(made_card, labels=labels, operating_points=(0.5,) * 4, cannot_tell=(None,) * 4)

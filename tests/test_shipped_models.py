@@ -57,9 +57,13 @@ def test_the_record_follows_from_the_predictions(name):
         model=name,
         exclusive=card.activation == "softmax",
     )
-    there = flat(load_evaluation(name).to_json())
+    here, there = flat(again.to_json()), flat(load_evaluation(name).to_json())
+    numbers = [place for place, value in there.items() if isinstance(value, float)]
+    assert {place: here[place] for place in here if place not in numbers} == {
+        place: there[place] for place in there if place not in numbers
+    }
     # Other processors round otherwise in the last digits.
-    assert flat(again.to_json()) == pytest.approx(there, rel=1e-9)
+    assert [here[place] for place in numbers] == pytest.approx([there[place] for place in numbers])
 
 
 @each_model

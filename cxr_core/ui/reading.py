@@ -4,6 +4,7 @@ The first word is always the answer (Flag, No flag, No answer), numbers have two
 unless two would hide on which side of the operating point they lie.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -69,7 +70,9 @@ def answer_in_words(
     named = _named(card, prediction)
     unsure = [one for one in named if one.cannot_tell]
     headline = _headline(card, prediction, named, bool(unsure))
-    detail = tuple(_band_sentence(card, one.label) for one in unsure)
+    detail: tuple[str, ...] = ()
+    if unsure:
+        detail = (_unsure_sentence(card, [one.label for one in unsure]),)
     # The lead has said it already.
     cautions = (check for check in gate.by_verdict("caution") if not (check.name == "age" and lead))
     detail += tuple(f"Caution: {_lower_first(check.reason)}" for check in cautions)
@@ -264,11 +267,18 @@ def _point(answer: LabelPrediction) -> str:
     return f"operating point {told_apart(answer.probability, answer.operating_point)[1]}"
 
 
-def _band_sentence(card: ModelCard, label: str) -> str:
-    band = card.cannot_tell[card.position(label)]
+def _unsure_sentence(card: ModelCard, labels: Sequence[str]) -> str:
+    """Say what the model cannot tell; of one finding, also the band, which the bars show too."""
+    names = list(map(spoken, labels))
+    if len(names) > 1:
+        return (
+            f"Where it scores {', '.join(names[:-1])} and {names[-1]}, neither answer was safe "
+            "enough on validation films: read them without the model."
+        )
+    band = card.cannot_tell[card.position(labels[0])]
     low, high = band if band is not None else (0.0, 1.0)
     return (
-        f"Between {low:.2f} and {high:.2f} neither answer on {spoken(label)} was safe enough on "
+        f"Between {low:.2f} and {high:.2f} neither answer on {names[0]} was safe enough on "
         "validation films: read it without the model."
     )
 
