@@ -136,16 +136,21 @@ def _list(options: argparse.Namespace) -> None:
     from cxr_core.cards import list_models, load_evaluation
 
     models = list_models()
-    reports = {card.name: load_evaluation(card.name) for card in models}
-    if options.json:
-        for card in models:
-            macro = reports[card.name].to_json()["macro"]
-            _print_json({"model": card.name, "labels": card.labels, "macro": macro})
-        return
-    if not models:
+    if not models and not options.json:
         print("No models yet. Train one: python -m cxr_core train RECIPE --data FOLDER")
     for card in models:
-        report = reports[card.name]
+        told = {"model": card.name, "labels": card.labels, "macro": None}
+        try:
+            report = load_evaluation(card.name)
+        except CxrError as error:  # one damaged record must not hide the other models
+            if options.json:
+                _print_json(told | {"error": str(error)})
+            else:
+                print(f"{card.name}  ({card.version})\n  {error}")
+            continue
+        if options.json:
+            _print_json(told | {"macro": report.to_json()["macro"]})
+            continue
         print(f"{card.name}  ({card.version}, {report.n} test films)")
         for label in report.labels:
             print(f"  {label.label}: {_headline(label)}")
@@ -447,7 +452,12 @@ def _evaluate_scores(options: argparse.Namespace) -> Any:
     from cxr_core.scores import evaluate_scores, read_score_files
 
     scores = read_score_files(options.predictions, options.labels)
-    return evaluate_scores(scores, model=options.predictions.stem, threshold=options.threshold)
+    return evaluate_scores(
+        scores,
+        model=options.predictions.stem,
+        threshold=options.threshold,
+        advice="Give another with --threshold.",
+    )
 
 
 if __name__ == "__main__":

@@ -235,8 +235,8 @@ def split_integrity(card: ModelCard, table: PredictionTable) -> SplitIntegrity:
         told = "Nobody recorded whether patients or identical films lie on both sides of the split."
     elif shared:
         told = (
-            f"{shared:,} patients or identical films lie on both sides of the split: the model has "
-            "seen their like in training, and its figures here flatter it."
+            f"{shared:,} patients or identical films lie in more than one of training, validation "
+            "and test: the model is scored on what it was trained on or chosen by: that flatters."
         )
     else:
         told = "No patient and no identical film lies on both sides of the split."

@@ -32,6 +32,8 @@ from cxr_core.ranking import (
     share_below,
 )
 
+# Labels of which the films that have them are the healthy ones.
+ABSENCE = {"normal", "no finding"}
 Counts = tuple[tuple[int, int], tuple[int, int]]
 LEAST_SCORE = 1e-15  # what the log loss takes a score of 0 for
 Record = TypeVar("Record")
@@ -179,7 +181,7 @@ class EvaluationReport:
         except (KeyError, TypeError, AttributeError) as problem:
             raise DataError(
                 f"This is not an evaluation as `evaluate --json` writes it ({problem!r}). "
-                "Evaluate the model again."
+                "Restore the file, or train the model again."
             ) from problem
 
 
@@ -251,6 +253,11 @@ def at_prevalence(
     return _ratio(hit, hit + alarm), _ratio(clear, clear + miss)
 
 
+def means_absence(label: str) -> bool:
+    """Say whether a label means that nothing was found, so that flagging it is good news."""
+    return label.replace("_", " ").lower() in ABSENCE
+
+
 def summary_sentences(report: LabelReport) -> tuple[str, ...]:
     """Say in words what was decided of films without and with the finding.
 
@@ -259,6 +266,12 @@ def summary_sentences(report: LabelReport) -> tuple[str, ...]:
     if report.confusion is None:
         return report.notes
     (cleared, alarmed), (missed, flagged) = report.confusion
+    if means_absence(report.label) and report.operating_point is not None:
+        normal, abnormal = flagged + missed, alarmed + cleared
+        return (
+            f"Called normal: {_share_words(flagged, normal, '')}",
+            f"and {_share_words(alarmed, abnormal, ' not')}",
+        )
     if report.operating_point is None:
         return (
             f"Called {report.label}: {_share_words(flagged, flagged + missed, '')}",

@@ -23,7 +23,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike
 
 from cxr_core.errors import ArgumentError
-from cxr_core.evaluation import EvaluationReport, LabelReport, ThresholdReport
+from cxr_core.evaluation import EvaluationReport, LabelReport, ThresholdReport, means_absence
 from cxr_core.overlays import Bytes as Bytes
 from cxr_core.overlays import Style as Style
 from cxr_core.overlays import colour_table
@@ -107,10 +107,13 @@ def confusion_figure(report: ThresholdReport, *, theme: Theme = "dark") -> Figur
         note = f"{_plain(report.label)} · {note}"
     figure, axes, palette = _frame(theme, (4.5, 4.0), "Confusion matrix", note)
     _draw_cells(axes, report.confusion, palette, size=20, rise=0.17)
+    # A film wrongly called normal is no false alarm, nor is one held back missed.
+    normal = isinstance(report, LabelReport) and means_absence(report.label)
+    alarms, missed = ("called normal", "not called so") if normal else ("false alarms", "missed")
     cells = (
         (0, 0, "specificity", report.specificity),
-        (1, 0, "false alarms", _rest(report.specificity)),
-        (0, 1, "missed", _rest(report.sensitivity)),
+        (1, 0, alarms, _rest(report.specificity)),
+        (0, 1, missed, _rest(report.sensitivity)),
         (1, 1, "sensitivity", report.sensitivity),
         (0, 1.57, "right (NPV)", report.npv),
         (1, 1.57, "right (PPV)", report.ppv),

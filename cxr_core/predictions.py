@@ -133,7 +133,26 @@ def groupings(table: PredictionTable) -> tuple[str, ...]:
     That is where it finds at least two groups; films of which it is not known are one.
     """
     recorded = [by for by in GROUPINGS if getattr(table, by) is not None]
-    return tuple(by for by in recorded if len(set(_group_names(table, by))) > 1)
+    return tuple(by for by in recorded if len(set(group_names(table, by))) > 1)
+
+
+def group_names(table: PredictionTable, by: str) -> list[str]:
+    """Name the group of each of N films; films of which it is not known are one group.
+
+    Args:
+        table: The films.
+        by: "view", "sex" or "age" (in four bands).
+
+    Raises:
+        UnknownName: On another grouping.
+        ArgumentError: When the table does not record what to group by.
+    """
+    if by not in GROUPINGS:
+        raise UnknownName("grouping", by, GROUPINGS)
+    values = getattr(table, by)
+    if values is None:
+        raise ArgumentError(f"These predictions record no {by}, so there are no groups to show.")
+    return [_age_band(value) if by == "age" else value or UNKNOWN for value in values]
 
 
 def subgroups(
@@ -165,7 +184,7 @@ def subgroups(
     decided = flagged(table, label, operating_point, exclusive=exclusive)
     column = table.labels.index(label)
     truth, scores = table.y_true[:, column] == 1, table.y_score[:, column]
-    names, patients = np.array(_group_names(table, by)), np.array(table.patients)
+    names, patients = np.array(group_names(table, by)), np.array(table.patients)
     reports = {}
     for name in sorted(set(names.tolist())):  # "unknown" sorts behind ages and upper-case names
         films = names == name
@@ -299,15 +318,6 @@ def _parse_age(cell: str) -> float | None:
     if cell and not 0 <= float(cell) < np.inf:
         raise ValueError
     return float(cell) if cell else None
-
-
-def _group_names(table: PredictionTable, by: str) -> list[str]:
-    if by not in GROUPINGS:
-        raise UnknownName("grouping", by, GROUPINGS)
-    values = getattr(table, by)
-    if values is None:
-        raise ArgumentError(f"These predictions record no {by}, so there are no groups to show.")
-    return [_age_band(value) if by == "age" else value or UNKNOWN for value in values]
 
 
 def _too_few(report: LabelReport) -> tuple[str, ...]:

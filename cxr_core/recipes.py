@@ -110,6 +110,8 @@ class Recipe:
         sensitivity: The operating point is the highest threshold that reaches this
             sensitivity on validation films, plain and perturbed together; None keeps 0.5, as
             the sources did.
+        rule_changed: Why the rule of its operating points was changed after test films had been
+            scored; empty when it was not.
         control: When above 0, the same network is also trained and scored with the middle of
             every film blacked out, this share of each side: what it still scores, it does not
             read from the lungs.
@@ -134,6 +136,7 @@ class Recipe:
     protocol: Protocol = Protocol()
     config: TrainingConfig
     sensitivity: float | None = 0.95
+    rule_changed: str = ""
     control: float = 0.0
     replica: bool = False
     reported: Mapping[str, float] = field(default_factory=dict)
@@ -472,6 +475,9 @@ def _adult(
             keep="last",
         ),
         sensitivity=sensitivity,
+        rule_changed="this rule replaced a first one (sensitivity 0.9, no exception) after test "
+        "films had been scored, because on validation films too that one flagged nearly every "
+        "film for some findings",
         card=_NIH
         | {
             "intended_use": intended,

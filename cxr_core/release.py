@@ -507,7 +507,7 @@ def _rule(recipe: Recipe) -> str:
     return (
         f"The highest threshold with sensitivity of at least {recipe.sensitivity:g} on validation "
         f"films, each once as it is{again}; none where that flags two in three of those without "
-        "the finding; fixed before any test film was scored."
+        f"the finding; {recipe.rule_changed or 'fixed before any test film was scored'}."
     )
 
 

@@ -18,8 +18,8 @@ from sklearn.metrics import roc_curve as sk_roc
 from cxr_core.evaluation import EvaluationReport, LabelReport, evaluate, threshold_report
 from cxr_core.figures import PALETTES
 from cxr_core.ranking import NO_INTERVAL, Interval
-from cxr_core.ui import charts, numerals
-from cxr_core.ui.charts import Chart
+from cxr_core.ui import charts, matrices, numerals
+from cxr_core.ui.vega import Chart
 
 DARK = PALETTES["dark"]
 # Two films of each kind on the right side of 0.5, one with the finding and none without missed.
@@ -57,7 +57,7 @@ def moving(threshold: float) -> dict[str, Chart]:
     """Every chart that a threshold moves."""
     one, at = report_of(TRUTH, SCORES), threshold_report(TRUTH, SCORES, threshold)
     return {
-        "confusion": charts.confusion_chart(at, DARK),
+        "confusion": matrices.confusion_chart(at, DARK),
         "roc": charts.roc_chart(TRUTH, SCORES, one, at, DARK),
         "precision-recall": charts.precision_recall_chart(TRUTH, SCORES, one, at, DARK),
         "calibration": charts.calibration_chart(one, at, DARK),
@@ -69,7 +69,7 @@ def moving(threshold: float) -> dict[str, Chart]:
 
 
 def test_cells_hold_the_counts_and_shares_of_their_row() -> None:
-    chart = charts.confusion_chart(report_of(TRUTH, SCORES), DARK)
+    chart = matrices.confusion_chart(report_of(TRUTH, SCORES), DARK)
     rows = {row["cell"]: row for row in data(chart, "cells")}
     assert {cell: row["films"] for cell, row in rows.items()} == dict(tn=2, fp=1, fn=1, tp=2)
     assert [(rows[cell]["truth"], rows[cell]["said"]) for cell in ("tn", "fp", "fn", "tp")] == [
@@ -92,11 +92,11 @@ def test_cells_hold_the_counts_and_shares_of_their_row() -> None:
 
 def test_a_row_without_films_has_no_share() -> None:
     none = np.zeros(6, np.int8)
-    chart = charts.confusion_chart(report_of(none, SCORES), DARK)
+    chart = matrices.confusion_chart(report_of(none, SCORES), DARK)
     rows = {row["cell"]: row for row in data(chart, "cells")}
     assert rows["tp"]["line"] == "found not known"
     assert (rows["tp"]["share"], rows["tp"]["bounds"], rows["tp"]["films"]) == (0, "", 0)
-    everyone = charts.confusion_chart(report_of(none + 1, SCORES), DARK)
+    everyone = matrices.confusion_chart(report_of(none + 1, SCORES), DARK)
     rows = {row["cell"]: row for row in data(everyone, "cells")}
     assert rows["tp"]["bounds"], "the other row keeps its intervals"
     assert "bounds" in without_data(everyone)
@@ -112,7 +112,7 @@ def three_answers() -> EvaluationReport:
 def test_the_matrix_of_one_answer_says_which_side_is_true() -> None:
     report = three_answers()
     assert report.matrix == ((2, 0, 1), (1, 1, 0), (0, 1, 0))
-    chart = charts.matrix_chart(report, DARK)
+    chart = matrices.matrix_chart(report, DARK)
     rows = {row["cell"]: row for row in data(chart, "cells")}
     names = [one.label for one in report.labels]
     counted = tuple(tuple(rows[f"{truth}>{said}"]["films"] for said in names) for truth in names)
@@ -126,8 +126,8 @@ def test_the_matrix_of_one_answer_says_which_side_is_true() -> None:
 
 def test_a_click_on_a_cell_selects_its_name() -> None:
     for chart in (
-        charts.confusion_chart(report_of(TRUTH, SCORES), DARK),
-        charts.matrix_chart(three_answers(), DARK),
+        matrices.confusion_chart(report_of(TRUTH, SCORES), DARK),
+        matrices.matrix_chart(three_answers(), DARK),
     ):
         (chosen,) = chart.spec["params"]
         assert chosen["name"] == "cell"
@@ -378,7 +378,7 @@ def test_each_of_fifteen_findings_has_its_charts_and_none_is_fifteen_wide() -> N
     names = [f"Finding {k}" for k in range(15)]
     report = evaluate(truth, scores, names, operating_points=[0.5] * 15, rounds=5)
     for k, one in enumerate(report.labels):
-        rows = data(charts.confusion_chart(one, DARK), "cells")
+        rows = data(matrices.confusion_chart(one, DARK), "cells")
         assert len(rows) == 4
         assert sum(row["films"] for row in rows) == 80
         told = charts.histogram_chart(truth[:, k], scores[:, k], one, one, DARK).alt

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -181,6 +182,47 @@ def test_list_and_evaluate_agree(run, phantom_folder, tmp_path, monkeypatch):
     assert status == 2 and "it has: test, train" in err
 
 
+@pytest.fixture
+def two_records(tmp_path, monkeypatch):
+    """Two models of ours without their networks; the record of the first can be damaged."""
+    for name in ("pediatric-pneumonia", "subset-cnn"):
+        (tmp_path / name).mkdir()
+        for file in ("card.json", "evaluation.json"):
+            shutil.copy(ROOT / "models" / name / file, tmp_path / name / file)
+    monkeypatch.setenv("CXR_MODELS", str(tmp_path))
+    return tmp_path / "pediatric-pneumonia" / "evaluation.json"
+
+
+@pytest.mark.parametrize("damage", ["an earlier version", "no JSON", "absent"])
+def test_one_record_that_cannot_be_read_hides_no_other_model(capsys, two_records, damage):
+    assert main(["list"]) == 0
+    before = capsys.readouterr().out
+    assert main(["list", "--json"]) == 0
+    whole = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    if damage == "absent":
+        two_records.unlink()
+    elif damage == "no JSON":
+        two_records.write_text("{")
+    else:
+        record = json.loads(two_records.read_text())
+        del record["micro"]
+        two_records.write_text(json.dumps(record))
+
+    assert main(["list", "--json"]) == 0
+    first, second = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    error = first.pop("error")
+    assert first == whole[0] | {"macro": None}
+    assert second == whole[1] and second["macro"]["auroc"] > 0.5
+    if damage == "an earlier version":
+        assert "'micro'" in error
+        assert error.endswith("Restore the file, or train the model again.")
+
+    assert main(["list"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("pediatric-pneumonia  (") and f"\n  {error}\n" in out
+    assert out.endswith(before[before.index("subset-cnn  (") :])
+
+
 def test_index_counts_a_folder(run, phantom_folder):
     told = json.loads(run("index", phantom_folder, "--json")[1])
     assert set(told["splits"]) == {"train", "test"}
@@ -213,7 +255,10 @@ def test_scores_of_another_system_are_evaluated_like_ours(capsys, other_scores):
         "Matched by names without folders and extension: 2, such as 'a.png' and 'a.jpg'.",
         "Left out: 1 film of 'truth.csv' without scores in 'theirs.csv' (c.jpg).",
     ]
-    assert any("0.5 is assumed" in note for note in told["notes"])
+    assert (
+        "No operating point came with these scores: 0.5 is assumed, which is seldom a good one. "
+        "Give another with --threshold." in told["notes"]
+    )
 
 
 def test_scores_of_another_system_in_words_at_a_threshold(capsys, other_scores):

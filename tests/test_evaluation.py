@@ -731,7 +731,7 @@ def test_an_unknown_label_is_named():
 
 @pytest.mark.parametrize("damage", [{}, {"labels": []}, {"labels": {"L": {"n": 1}}}])
 def test_damaged_evaluations_are_refused(damage):
-    with pytest.raises(DataError, match="Evaluate the model again"):
+    with pytest.raises(DataError, match=r"Restore the file, or train the model again\.$"):
         EvaluationReport.from_json(damage)
 
 

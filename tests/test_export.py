@@ -342,15 +342,27 @@ def test_a_label_that_cannot_be_ranked_comes_last(card):
 
 
 def test_groups_of_films_are_told_apart_where_the_table_knows_them(card):
-    table = by_hand(sex=("F", "M") * 10, view=("PA",) * 20)
+    table = by_hand(sex=("F", "M") * 10, view=("PA",) * 19 + ("AP",), age=(30.0,) * 20)
     text = text_of(evaluation_pdf(card, report_of(table), table, None))
     words = re.sub(r"\s+", " ", text)
 
     assert "By sex" in text
     assert "By view" in text
-    assert "By age" not in text
+    assert "By age" not in text, "one group is told apart from none"
     # Of the odd films, 0.3 is missed and 0.6 flagged: 4 of 5 each way.
     assert re.search(r"F 10 5 0\.800 0\.\d{3}–0\.\d{3} 0\.800", words)
+    few = "read the interval, not the number."
+    assert f"F: Only 10 films, 5 of them with Pneumonia: {few}" in words
+    assert f"AP: Only one film: {few}" in words
+
+
+def test_groups_that_are_large_enough_bear_no_note(card):
+    table = table_of([0] * 40 + [1] * 40, [0.2] * 40 + [0.8] * 40, sex=("F", "M") * 40)
+    for points in ((0.5,), (None,)):
+        document = evaluation_pdf(card, report_of(table, points), table, None)
+        words = re.sub(r"\s+", " ", text_of(document))
+        assert "By sex" in words
+        assert not re.search(r"\b[FM]: ", words)
 
 
 @pytest.mark.parametrize("history", [None, {}, {"learning_rate": [1e-3]}])

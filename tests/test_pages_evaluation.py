@@ -476,7 +476,8 @@ def test_models_that_know_other_films_are_not_compared() -> None:
 
 
 def test_a_finding_that_nobody_else_answers_is_not_compared() -> None:
-    assert "No other model here answers hernia." in text(open_page("many", "Compare", "Hernia"))
+    told = text(open_page("many", "Compare", "Hernia"))
+    assert "No other model here has scored hernia on any of these films." in told
 
 
 # --- one answer of several ---
@@ -561,7 +562,7 @@ def test_no_matrix_is_drawn_of_a_split_that_leaks() -> None:
     assert not [button for button in page.button if (button.key or "").startswith("cell")]
     show(page, "Split")
     assert "<h1>This split leaks.</h1>" in html(page)
-    assert "12 patients or identical films lie on both sides of the split" in text(page)
+    assert "12 patients or identical films lie in more than one of training" in text(page)
 
 
 def test_nor_are_the_small_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -583,15 +584,29 @@ def test_a_sound_split_says_so() -> None:
 # --- where nothing decides ---
 
 
-def test_a_finding_without_operating_point_begins_at_one_half(models: Path) -> None:
+def test_a_finding_without_operating_point_decides_nothing_until_the_slider_moves(
+    models: Path,
+) -> None:
     page = open_page("many", label="Hernia")
+    assert not has_matrix(page)
+    assert "Hernia has no operating point, so no film is flagged or cleared." in text(page)
+    assert numbers(page)["sensitivity"] == ("not known", "")
     table = load_predictions("many", models)
     column = MANY.index("Hernia")
-    at = plain(threshold_report(table.y_true[:, column], table.y_score[:, column], 0.5))
+    move(page, 0.4, "many", "Hernia")
+    at = plain(threshold_report(table.y_true[:, column], table.y_score[:, column], 0.4))
     assert cells(page) == counts(at)
-    assert "The slider starts at 0.50; this finding has none of its own." in text(page)
+    assert "You are trying threshold 0.40; this finding has none of its own." in text(page)
     show(page, "Files")
-    assert "you are trying" not in text(page)
+    assert "also show threshold 0.40" in text(page)
+
+
+def test_a_label_that_means_that_all_is_well_is_called_not_flagged(models: Path) -> None:
+    page = open_page("many", label="No Finding")
+    told = text(page)
+    assert "Called normal:" in told and "cleared" not in told
+    assert "without no finding" not in told
+    assert not [button for button in page.button if button.label.startswith("False alarms")]
 
 
 def test_a_finding_of_one_class_says_what_it_cannot_say(

@@ -20,13 +20,19 @@ from hypothesis import given
 from hypothesis import strategies as some
 from streamlit.testing.v1 import AppTest
 
-from cxr_core.cards import ModelCard, load_card, load_evaluation, load_predictions
+from cxr_core.cards import (
+    ModelCard,
+    load_card,
+    load_evaluation,
+    load_predictions,
+    split_integrity,
+)
 from cxr_core.classifier import Classifier, load_classifier
 from cxr_core.errors import ArgumentError, CxrError, DataError
 from cxr_core.evaluation import similar_scores
 from cxr_core.phantom import png_bytes, thorax
 from cxr_core.predictions import PredictionTable, evaluate_table, subgroups, write_predictions
-from cxr_core.ui import gallery, selection, session
+from cxr_core.ui import gallery, numerals, record, selection, session
 from cxr_core.ui.selection import PAGE, Asked
 
 ROOT = Path(__file__).parents[1]
@@ -141,6 +147,9 @@ def test_every_cell_holds_as_many_films_as_the_report_counts(name: str) -> None:
     )
     for label in card.labels:
         chosen = selection.select(Asked(model=name, label=label), card, table)
+        if report.label(label).confusion is None:
+            assert chosen.counts == {"all": report.n}, "nothing is flagged"
+            continue
         (tn, fp), (fn, tp) = report.label(label).confusion
         cells = {cell: chosen.counts[cell] for cell in ("tn", "fp", "fn", "tp", "all")}
         assert cells == {"tn": tn, "fp": fp, "fn": fn, "tp": tp, "all": report.n}
@@ -276,7 +285,7 @@ BAD = {
     "by=sex": "by and group go together",
     "group=F": "by and group go together",
     "by=name&group=F": "no grouping named 'name'",
-    "by=sex&group=F": "no group by sex named 'F'",
+    "by=sex&group=F": "record no sex",
     "truth=Pneumonia": "truth and said go together",
     "truth=Pneumonia&said=Pneumonia": "Several labels",
     "cell=fn&truth=Pneumonia&said=Pneumonia": "already name a cell",
@@ -322,7 +331,7 @@ def test_a_link_to_what_cannot_be_is_refused(
         ),
         (
             asked("tn", threshold=0.0),
-            "None of 3 films without pneumonia scored below the threshold 0.00: rightly not "
+            "None of 3 films without pneumonia scored below the threshold 0.000: rightly not "
             "flagged. Nearly wrong first.",
         ),
         (
@@ -341,6 +350,54 @@ def test_films_in_words(
     wanted: Asked, sentence: str, made_card: ModelCard, few: PredictionTable
 ) -> None:
     assert selection.in_words(selection.select(wanted, made_card, few), made_card) == sentence
+
+
+@pytest.mark.parametrize(
+    ("cell", "sentence"),
+    [
+        ("fn", "1 of 3 normal films scored below the operating point 0.40: not called normal, "),
+        ("fp", "2 of 3 abnormal films scored at or above the operating point 0.40: called normal"),
+        ("tp", "2 of 3 normal films scored at or above the operating point 0.40: rightly called "),
+        ("tn", "1 of 3 abnormal films scored below the operating point 0.40: rightly not called "),
+        ("all", "6 test films, 3 normal. Most"),
+    ],
+)
+@pytest.mark.parametrize("label", ["No_Finding", "Normal"])
+def test_a_flag_that_says_that_all_is_well_is_not_called_a_miss(
+    cell: str, sentence: str, label: str, made_card: ModelCard, few: PredictionTable
+) -> None:
+    card, table = replace(made_card, labels=(label,)), replace(few, labels=(label,))
+    found = selection.select(Asked(model="made", label=label, cell=cell), card, table)
+    assert selection.in_words(found, card).startswith(sentence)
+    narrowed = replace(found.asked, low=0.05, group=("sex", "F"))
+    said = [selection.in_words(selection.select(narrowed, card, table), card)]
+    for row in range(6):
+        said.append(selection.truth_in_words(found, card, table, row))
+        said.append(selection.state_in_words(found, card, table, row))
+    said += [selection.choice_name(choice, card, label) for choice in found.counts]
+    wrong = ("ith no", "ithout no", "issed", "lagged", "Found")
+    assert not [text for text in said if any(word in text for word in wrong)]
+    assert said[1:3] == ["Normal", "Not called normal, though normal"]
+    assert said[5:7] == ["Abnormal", "Rightly not called normal"]
+
+
+def test_cells_are_named_for_their_label(exclusive: tuple[ModelCard, PredictionTable]) -> None:
+    assert selection.cell_names("Pneumonia") == selection.CELLS
+    assert set(selection.cell_names("No Finding")) == set(selection.CELLS)
+    assert selection.cell_names("Normal")["fp"] == "Called normal, though not"
+    card = exclusive[0]
+    assert selection.choice_name("fp", card, "COVID-19") == "Called wrongly"
+    assert selection.choice_name("fn", card, "Normal") == "Not called normal, though normal"
+
+
+def test_small_thresholds_keep_a_third_digit(made_card: ModelCard, few: PredictionTable) -> None:
+    card = replace(made_card, operating_points=(0.003025,), cannot_tell=((0.00112, 0.0999),))
+    told = selection.in_words(selection.select(asked("tp", low=0.0042, high=0.25), card, few), card)
+    assert "at or above the operating point 0.003: found" in told
+    assert "scored 0.004 to 0.25." in told
+    facts = record._answering(card)
+    assert facts["Pneumonia"] == "flags from 0.003, cannot tell from 0.001 to 0.100"
+    assert list(map(numerals.probability, (0.0994, 0.1, 0.5))) == ["0.099", "0.10", "0.50"]
 
 
 @pytest.mark.parametrize(
@@ -420,7 +477,8 @@ def models(tiny_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     table = load_predictions("tiny", root)
     middle = float(np.median(table.y_score[table.y_true == 1]))
     change(root, "tiny", operating_points=[middle], cannot_tell=[None])
-    change(root, "zz-copy", operating_points=[middle], training={"replica": True})
+    training = load_card("tiny", root).training | {"replica": True}
+    change(root, "zz-copy", operating_points=[middle], training=training)
     monkeypatch.setenv("CXR_MODELS", str(root))
     return root
 
@@ -498,6 +556,24 @@ def test_a_link_shows_the_films_of_its_cell(cell: str, models: Path) -> None:
     assert page.selectbox(key="films-choice").value == cell
 
 
+def test_a_split_that_leaks_is_told_above_its_films_and_lends_no_counts(models: Path) -> None:
+    card, table = load_card("tiny", models), load_predictions("tiny", models)
+    assert not split_integrity(card, table).leaks
+    sound = open_app()
+    assert html(sound).count('class="cxr-note"', 0, html(sound).index("</section>")) == 1
+    assert sound.selectbox(key="films-choice").options[-1] == f"All films ({len(table.files)})"
+    change(models, "tiny", training=card.training | {"in_two_parts": 481})
+    leak = split_integrity(load_card("tiny", models), table).sentences[0]
+    assert leak.startswith("481 patients or identical films")
+    page = open_app()
+    check_sound(page)
+    above, _, below = html(page).partition('<div class="cxr-film')
+    assert below
+    assert leak in above
+    options = page.selectbox(key="films-choice").options
+    assert options == list(selection.CELLS.values())
+
+
 @pytest.mark.parametrize("link", ["model=../x", "threshold=high", "page=99", "by=sex&group=F"])
 def test_a_link_that_cannot_be_followed_is_a_sentence_and_can_be_left(
     link: str, models: Path
@@ -545,11 +621,11 @@ def test_another_page_asks_and_the_last_question_stays(models: Path) -> None:
     wanted = Asked(model="zz-copy", label="Pneumonia", cell="tp", threshold=0.0)
     page.session_state[selection.NEWS] = wanted
     page.switch_page("pages/films.py").run()
-    assert "scored at or above the threshold 0.00: found" in headline(page)
+    assert "scored at or above the threshold 0.000: found" in headline(page)
     assert page.selectbox(key="model").value == "zz-copy"
     page.switch_page("pages/models.py").run()
     page.switch_page("pages/films.py").run()
-    assert "threshold 0.00" in headline(page)
+    assert "threshold 0.000" in headline(page)
     press(page, "The model's own rule")
     assert "operating point" in headline(page)
     page.selectbox(key="model").set_value("tiny").run()

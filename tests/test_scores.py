@@ -55,6 +55,17 @@ def noted(scores: OutsideScores) -> list[str]:
     return [note for note in scores.notes if NO_PATIENTS not in note]
 
 
+def selected(left: int, films: int) -> str:
+    return (
+        f"What is left, {left} of {films} films, is a selected sample: its numbers need not hold "
+        "for all of them."
+    )
+
+
+def costly(*columns: str) -> str:
+    return f"Cells that are blank or cannot be read cost most films in {', '.join(columns)}."
+
+
 def told(predictions: str, labels: str = LABELS) -> str:
     with pytest.raises(DataError) as caught:
         read(predictions, labels)
@@ -312,6 +323,7 @@ def test_what_predict_writes_brings_its_operating_points(tmp_path):
     assert noted(scores) == [
         "Matched by names without folders: 5, such as 'films/a.png' and 'a.png'.",
         "Left out: 2 films without an answer in 'P.csv' (films/d.png, films/e.png).",
+        selected(3, 5),
     ]
     report = evaluate_scores(scores)
     assert report.label("Effusion").confusion == ((0, 2), (0, 1))
@@ -326,10 +338,35 @@ def test_operating_points_that_change_are_not_used(tmp_path):
     assert scores.operating_points == (None, 0.8)
     assert any("operating points of Effusion in 'P.csv' are not one" in one for one in scores.notes)
     report = evaluate_scores(scores)
-    assert [one.operating_point for one in report.labels] == [0.5, 0.8]
+    assert [one.operating_point for one in report.labels] == [None, 0.8]
+    assert report.label("Effusion").confusion is None
+    assert not any("assumed" in note for note in report.notes)
+
+
+def test_a_blank_operating_point_decides_nothing(tmp_path):
+    scores = read(written(tmp_path, ("Effusion", "Mass"), (None, 0.8)), ANSWERED)
+    assert (scores.operating_points, scores.points_came) == ((None, 0.8), (True, True))
+    report = evaluate_scores(scores)
+    assert [one.operating_point for one in report.labels] == [None, 0.8]
+    assert report.label("Effusion").confusion is None
+    assert report.label("Effusion").notes[0] == (
+        "Effusion has no operating point, so no film is flagged or cleared."
+    )
+    assert not any("assumed" in note for note in report.notes)
+    assert evaluate_scores(scores, threshold=0.7).label("Effusion").confusion == ((2, 0), (0, 1))
+
+
+def test_one_half_is_assumed_of_labels_without_a_column_of_operating_points_alone():
+    scores = read(
+        "image,p_Effusion,operating_point_Effusion,p_Mass,Nodule,operating point Nodule\n"
+        "a.png,0.9,,0.1,0.6,0.3\nb.png,0.2,,0.8,0.2,0.3\n",
+        "image,Effusion,Mass,Nodule\na.png,1,0,1\nb.png,0,1,1\n",
+    )
+    report = evaluate_scores(scores, advice="Move the slider.")
+    assert [one.operating_point for one in report.labels] == [None, 0.5, 0.3]
     assert (
-        "No operating point came with Effusion: 0.5 is assumed, which is seldom a good one. Give "
-        "another with --threshold." in report.notes
+        "No operating point came with Mass: 0.5 is assumed, which is seldom a good one. Move the "
+        "slider." in report.notes
     )
 
 
@@ -381,9 +418,6 @@ def test_a_whole_name_goes_before_all_else():
     ],
 )
 def test_films_that_become_alike_are_left_out(predictions, labels):
-    def column(names: str, value: str) -> str:
-        return "image,Effusion\n" + "".join(f"{name},{value}\n" for name in names.split())
-
     scores = read(column(predictions, "0.5"), column(labels, "1"))
     assert scores.table.files == ("z.png",)
     unclear = ", ".join(sorted(predictions.split()[:-1]))
@@ -391,6 +425,57 @@ def test_films_that_become_alike_are_left_out(predictions, labels):
         f"with a name that fits several, without folders or extension ({unclear})" in note
         for note in scores.notes
     )
+
+
+def column(names: str, value: str) -> str:
+    return "image,Effusion\n" + "".join(f"{name},{value}\n" for name in names.split())
+
+
+def test_folders_that_contradict_each_other_keep_films_apart():
+    scores = read(
+        column("NORMAL/1.png PNEUMONIA/2.png z.png", "0.5"), column("NORMAL/2.png z.png", "1")
+    )
+    assert scores.table.files == ("z.png",)
+    assert noted(scores) == [
+        "Left out: 2 films of 'P.csv' without labels in 'L.csv' (NORMAL/1.png, PNEUMONIA/2.png).",
+        "Left out: 1 film of 'L.csv' without scores in 'P.csv' (NORMAL/2.png).",
+    ]
+    assert "No film of 'P.csv' was found" in told(
+        column("PNEUMONIA/2.jpg", "0.5"), column("NORMAL/2.png", "1")
+    )
+
+
+@pytest.mark.parametrize(
+    "ours, theirs, same",
+    [
+        ("2.png", "NORMAL/2.png", True),
+        ("a/NORMAL/2.png", "NORMAL/2.png", True),
+        ("a\\NORMAL\\2.png", "NORMAL/2.png", True),
+        ("./2.png", "2.png", True),
+        ("NORMAL/2", "a/NORMAL/2.png", True),
+        ("NORMAL/2.jpg", "2.png", True),
+        ("PNEUMONIA/2.png", "NORMAL/2.png", False),
+        ("PNEUMONIA/2", "NORMAL/2.png", False),
+        ("a/NORMAL/2.png", "b/NORMAL/2.png", False),
+        ("ABNORMAL/2.png", "NORMAL/2.png", False),
+        ("/", "NORMAL/2.png", False),
+    ],
+)
+def test_one_path_must_end_as_the_whole_of_the_other(ours, theirs, same):
+    for mine, other in ((ours, theirs), (theirs, ours)):
+        scores = read(column(f"{mine} z", "0.5"), column(f"{other} z", "1"))
+        assert scores.table.files == ((*sorted((mine, "z")),) if same else ("z",))
+
+
+def test_folders_tell_films_of_one_name_apart():
+    names = [f"p{patient}/s{study}/view.jpg" for patient in range(300) for study in (1, 2)]
+    truth = {name: k % 2 for k, name in enumerate(names)}
+    scores = read(
+        "image,Effusion\n" + "".join(f"{name},{truth[name] / 2}\n" for name in names),
+        "image,Effusion\n" + "".join(f"data/valid/{n},{truth[n]}\n" for n in reversed(names)),
+    )
+    assert scores.table.files == tuple(sorted(names))
+    assert (scores.table.y_score * 2 == scores.table.y_true).all()
 
 
 def test_a_number_with_points_has_no_extension():
@@ -476,7 +561,11 @@ def test_no_score_beyond_zero_and_one_passes(value):
 def test_a_film_without_a_score_is_left_out_for_all_labels(cell):
     scores = read(SCORES.replace("b.png,0.2", f"b.png,{cell}"))
     assert scores.table.files == ("a.png", "c.png", "d.png")
-    assert noted(scores) == ["Left out: 1 film with a score missing in 'P.csv' (b.png)."]
+    assert noted(scores) == [
+        "Left out: 1 film with a score missing in 'P.csv' (b.png).",
+        costly("'prob_Effusion' of 'P.csv' (1)"),
+        selected(3, 4),
+    ]
 
 
 @pytest.mark.parametrize("cell", ["high", "0_2", "0.2.1", "50%"])
@@ -486,6 +575,8 @@ def test_a_score_that_is_no_number_is_named_and_its_film_left_out(cell):
     assert noted(scores) == [
         f"Scores of Effusion in 'P.csv' that are no numbers: 1, such as '{cell}' for 'b.png'.",
         "Left out: 1 film with a score missing in 'P.csv' (b.png).",
+        costly("'prob_Effusion' of 'P.csv' (1)"),
+        selected(3, 4),
     ]
 
 
@@ -509,12 +600,40 @@ def test_a_film_of_which_a_label_is_not_known_is_left_out(cell):
         "Left out: 1 film with a label missing in 'L.csv' (c.png).",
         f"The column 'Mass' of 'L.csv' holds '{cell}' for 'c.png'. Allowed are 0 and 1, false and "
         "true, no and yes.",
+        costly("'Mass' of 'L.csv' (1)"),
+        selected(3, 4),
     ]
 
 
 def test_a_film_that_lacks_both_is_told_of_once():
     scores = read(SCORES.replace("c.png,0.4", "c.png,"), LABELS.replace("c.png,1,0", "c.png,1,"))
-    assert noted(scores) == ["Left out: 1 film with a score missing in 'P.csv' (c.png)."]
+    assert noted(scores) == [
+        "Left out: 1 film with a score missing in 'P.csv' (c.png).",
+        costly("'prob_Effusion' of 'P.csv' (1)", "'Mass' of 'L.csv' (1)"),
+        selected(3, 4),
+    ]
+
+
+def test_the_columns_that_cost_most_films_come_first():
+    # b lacks an answer, c and d the truth of Mass, d the score of Effusion too: a and e stay.
+    scores = read(
+        "image,p_Effusion,p_Mass\na,0.9,0.1\nb,,\nc,0.4,0.3\nd,,0.6\ne,0.2,0.2\n",
+        "image,Effusion,Mass\na,1,0\nb,,1\nc,1,\nd,0,\ne,0,1\n",
+    )
+    assert scores.table.files == ("a", "e")
+    assert noted(scores)[-2:] == [
+        costly("'Mass' of 'L.csv' (2)", "'p_Effusion' of 'P.csv' (1)"),
+        selected(2, 5),
+    ]
+
+
+def test_findings_cost_a_film_once_whatever_the_number_of_labels():
+    scores = read(
+        "image,Effusion,Mass\na,0.9,0.1\nb,0.2,0.3\nc,0.1,0.2\n",
+        "image,Finding Labels\na,Effusion\nb,Efusion\nc,Mass\n",
+    )
+    assert scores.table.files == ("a", "c")
+    assert noted(scores)[-2:] == [costly("'Finding Labels' of 'L.csv' (1)"), selected(2, 3)]
 
 
 def test_a_label_that_no_film_has_stays():
@@ -650,8 +769,7 @@ def test_without_an_operating_point_one_half_is_assumed_and_said():
     assert report.label("Effusion").confusion == ((2, 0), (1, 1))
     assert report.notes[: len(scores.notes) + 1] == (
         *scores.notes,
-        "No operating point came with these scores: 0.5 is assumed, which is seldom a good one. "
-        "Give another with --threshold.",
+        "No operating point came with these scores: 0.5 is assumed, which is seldom a good one.",
     )
     given = evaluate_scores(scores, threshold=0.4)
     assert given.label("Effusion").confusion == ((2, 0), (0, 2))

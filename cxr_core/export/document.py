@@ -32,7 +32,7 @@ from cxr_core.export.pictures import (
     matrix_picture,
     require_same_films,
 )
-from cxr_core.predictions import PredictionTable, subgroups, write_predictions
+from cxr_core.predictions import PredictionTable, groupings, subgroups, write_predictions
 from cxr_core.ranking import Interval
 
 NOTICE = "For research and education. Not a diagnosis; not a medical device."
@@ -362,15 +362,23 @@ def _number_table(numbers: Sequence[Number]) -> Flowable:
 def _subgroups(
     report: EvaluationReport, table: PredictionTable, one: LabelReport
 ) -> list[Flowable]:
-    """Report on each group of films that the predictions tell apart."""
+    """Report on each group of films that the predictions tell apart, and say which are small."""
     exclusive = report.matrix is not None
     told: list[Flowable] = []
-    for by in ("view", "sex", "age"):
-        if getattr(table, by) is None:
-            continue
+    for by in groupings(table):
         groups = subgroups(table, one.label, one.operating_point, by, exclusive=exclusive)
         told += [paragraph(f"By {by}", "heading"), _subgroup_table(groups)]
+        told += paper.sentences(_small_groups(one, groups))
     return told
+
+
+def _small_groups(one: LabelReport, groups: Mapping[str, LabelReport]) -> list[str]:
+    """Say which groups are small; what holds for the whole label is noted there."""
+    notes = {
+        name: next((note for note in each.notes if note not in one.notes), "")
+        for name, each in groups.items()
+    }
+    return [f"{name}: {_spoken(note)}" for name, note in notes.items() if note]
 
 
 def _subgroup_table(groups: Mapping[str, LabelReport]) -> Flowable:

@@ -1,7 +1,7 @@
 """The films of two CSV files: which are the same, which are complete, and who they are of."""
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +15,7 @@ from cxr_core.scores.labels import Label, Values, allowed_truths
 from cxr_core.scores.sheets import WHO, Notes, Sheet, example, key_of, left_out
 
 Pairs = list[tuple[int, int]]  # a row of the scores and the row of the labels of that film
+FilmPath = tuple[str, ...]  # the folders of a film, and its name
 _EXTENSION = re.compile(r"\.(?:png|jpe?g|dcm|dicom|tiff?|bmp|gif|webp|npy)$", re.IGNORECASE)
 
 
@@ -68,8 +69,8 @@ def _match(
     """
     named = {film: film for film in here if film in there}
     notes, alike = [], set[str]()
-    for shorten, how in ((_base, "folders"), (_stem, "folders and extension")):
-        found, common = _alike(here, there, shorten)
+    for path_of, how in ((_path, "folders"), (_stem_path, "folders and extension")):
+        found, common = _alike(here, there, path_of)
         added = sorted(film for film in found if film not in named)
         named |= found
         alike |= common
@@ -91,35 +92,55 @@ def _match(
 
 
 def _alike(
-    here: Iterable[str], there: Iterable[str], shorten: Callable[[str], str]
+    here: Iterable[str], there: Iterable[str], path_of: Callable[[str], FilmPath]
 ) -> tuple[dict[str, str], set[str]]:
-    """Match films by what is left of their names.
+    """Match films where one path ends as all of the other goes.
+
+    Folders that both name must be the same: NORMAL/2.png is never PNEUMONIA/2.png.
 
     Returns:
         The film of the labels for each film of the scores that can be no other, and every film
         of the scores that is like one of the labels.
     """
-    mine, others = _shortened(here, shorten), _shortened(there, shorten)
-    common = mine.keys() & others.keys()
-    only = [short for short in common if len(mine[short]) == len(others[short]) == 1]
-    found = {mine[short][0]: others[short][0] for short in only}
-    return found, {film for short in common for film in mine[short]}
+    mine, others = _by_path(here, path_of), _by_path(there, path_of)
+    fits = _ending(mine, others) | {(film, other) for other, film in _ending(others, mine)}
+    of_film, of_other = Counter(film for film, _ in fits), Counter(other for _, other in fits)
+    found = {film: other for film, other in fits if of_film[film] == of_other[other] == 1}
+    return found, set(of_film)
 
 
-def _shortened(films: Iterable[str], shorten: Callable[[str], str]) -> dict[str, list[str]]:
+def _by_path(films: Iterable[str], path_of: Callable[[str], FilmPath]) -> dict[FilmPath, list[str]]:
     found = defaultdict(list)
     for film in films:
-        found[shorten(film)].append(film)
+        found[path_of(film)].append(film)
     return dict(found)
 
 
-def _base(film: str) -> str:
-    return re.split(r"[/\\]", film)[-1]
+def _ending(
+    films: Mapping[FilmPath, Sequence[str]], others: Mapping[FilmPath, Sequence[str]]
+) -> set[tuple[str, str]]:
+    """Return films with every other film whose whole path ends theirs.
+
+    Ends are looked up, for all films of an archive may have one name, in folders of their own.
+    """
+    return {
+        (film, other)
+        for path, named in films.items()
+        for start in range(len(path))
+        for other in others.get(path[start:], ())
+        for film in named
+    }
 
 
-def _stem(film: str) -> str:
-    """Return the base name without its extension; a number such as 1.2.840.10008 has none."""
-    return _EXTENSION.sub("", _base(film))
+def _path(film: str) -> FilmPath:
+    parts = (part for part in re.split(r"[/\\]", film) if part not in ("", "."))
+    return tuple(parts) or (film,)
+
+
+def _stem_path(film: str) -> FilmPath:
+    """Return the path without extension; a number such as 1.2.840.10008 has none."""
+    *folders, name = _path(film)
+    return (*folders, _EXTENSION.sub("", name))
 
 
 def _nothing_in_common(ours: Sheet, theirs: Sheet) -> str:
@@ -153,10 +174,32 @@ def _complete(ours: Sheet, theirs: Sheet, values: Values, pairs: Pairs) -> tuple
         ),
         *_unknown(theirs, values.labels, there, unknown),
     ]
+    answered = (counts < missing.shape[1])[:, None]  # the others are lost to no one column
+    holes = np.hstack([missing & answered, (values.truths[there] < 0) & answered])
+    notes += _costly(ours, theirs, values.labels, holes)
     whole = scored & (unknown.sum(axis=1) == 0)
     if not whole.any():
         raise DataError(f"No film is left to evaluate. {' '.join(notes)}")
+    if not whole.all():
+        notes.append(
+            f"What is left, {whole.sum():,} of {whole.size:,} films, is a selected sample: its "
+            "numbers need not hold for all of them."
+        )
     return [pairs[k] for k in np.flatnonzero(whole).tolist()], notes
+
+
+def _costly(ours: Sheet, theirs: Sheet, labels: Sequence[Label], holes: NDArray[np.bool_]) -> Notes:
+    """Name the columns that cost most films; holes (N, 2K) are of scores, then of truths."""
+    columns = [f"'{label.score}' of '{ours.name}'" for label in labels]
+    columns += [f"'{label.truth}' of '{theirs.name}'" for label in labels]
+    # The findings of the NIH are one column for all labels.
+    films: dict[str, NDArray[np.bool_]] = {}
+    for column, lost in zip(columns, holes.T, strict=True):
+        films[column] = films.get(column, False) | lost
+    costs = {column: int(lost.sum()) for column, lost in films.items() if lost.any()}
+    ranked = sorted(costs, key=lambda column: -costs[column])
+    told = some(f"{column} ({costs[column]:,})" for column in ranked)
+    return [f"Cells that are blank or cannot be read cost most films in {told}."] if told else []
 
 
 def _unknown(

@@ -57,6 +57,14 @@ class Values(NamedTuple):
     truths: Truths
 
 
+class Decisions(NamedTuple):
+    """What decides: K operating points, whether each has a column, whether the largest wins."""
+
+    points: tuple[float | None, ...]
+    came: tuple[bool, ...]
+    exclusive: bool
+
+
 # --- which columns ---
 
 
@@ -268,19 +276,15 @@ def allowed_truths(sheet: Sheet) -> str:
 # --- operating points ---
 
 
-def decisions(
-    sheet: Sheet, labels: Sequence[Label], y_true: Truths
-) -> tuple[tuple[float | None, ...], bool, Notes]:
-    """Return the operating points that came with the scores, and whether the largest wins.
-
-    `predict --csv` leaves the operating points of a model blank that chooses one label.
-    """
+def decisions(sheet: Sheet, labels: Sequence[Label], y_true: Truths) -> tuple[Decisions, Notes]:
+    """Find out what decides; `predict --csv` leaves operating points blank that a model lacks."""
     came = {
         key_of(_parts(_POINT, title)[0]): set(cells) - {""}
         for title, cells in sheet.columns.items()
         if _POINT.fullmatch(title)
     }
     points = tuple(_point(came.get(label.key, ()), sheet.commas) for label in labels)
+    found = Decisions(points, tuple(label.key in came for label in labels), exclusive=False)
     notes = [
         f"The operating points of {label.name} in '{sheet.name}' are not one number from 0 to 1 "
         "for all films: they are not used."
@@ -289,12 +293,12 @@ def decisions(
     ]
     blank = len(labels) > 1 and came == {label.key: set() for label in labels}
     if not (blank and (y_true.sum(axis=1) == 1).all()):
-        return points, False, notes
+        return found, notes
     notes.append(
         f"The operating points of '{sheet.name}' are blank, and each film has exactly one label: "
         "the label with the largest score is taken as the answer."
     )
-    return points, True, notes
+    return found._replace(exclusive=True), notes
 
 
 def _point(cells: Iterable[str], commas: bool) -> float | None:

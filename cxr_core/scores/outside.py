@@ -23,6 +23,8 @@ class OutsideScores:
         table: One row per film that has all scores and all labels, sorted by file; its split
             is "outside".
         operating_points: Of each label, where the scores came with one.
+        points_came: Of each label, whether the scores have a column of operating points. Where
+            it is blank, or not one number, nothing decides that label.
         exclusive: Exactly one label holds, and the largest score decides.
         notes: What the reader should be told, a sentence or two each: what was left out, which
             names were taken for one another.
@@ -30,6 +32,7 @@ class OutsideScores:
 
     table: PredictionTable
     operating_points: tuple[float | None, ...]
+    points_came: tuple[bool, ...]
     exclusive: bool
     notes: tuple[str, ...]
 
@@ -42,7 +45,8 @@ def read_scores(
     Scores are one column per label, such as `Effusion`, `prob_Effusion` or `effusion-score`;
     what `predict --csv` writes is read with its operating points. Labels are one column of 0
     and 1 each, such as `Effusion` or `true_Effusion`, or the CSV of the NIH. Films are matched
-    by name; else without folders, else without the extension too, where only one can be meant.
+    by name; else without the folders that only one of the two has, else without the extension
+    too, where only one can be meant.
 
     Args:
         predictions: The CSV file of the scores: UTF-8, with commas, semicolons or tabs.
@@ -68,11 +72,12 @@ def read_scores(
         split=OUTSIDE,
         **who,
     )
-    points, exclusive, of_points = decisions(ours, values.labels, table.y_true)
+    decided, of_points = decisions(ours, values.labels, table.y_true)
     return OutsideScores(
         table=table,
-        operating_points=points,
-        exclusive=exclusive,
+        operating_points=decided.points,
+        points_came=decided.came,
+        exclusive=decided.exclusive,
         notes=(*notes, *of_columns, *of_films, *of_people, *of_points),
     )
 
@@ -89,7 +94,7 @@ def read_score_files(predictions: Path, labels: Path) -> OutsideScores:
 
 
 def evaluate_scores(
-    scores: OutsideScores, *, model: str = "", threshold: float | None = None
+    scores: OutsideScores, *, model: str = "", threshold: float | None = None, advice: str = ""
 ) -> EvaluationReport:
     """Report on another system's scores; what was noted in reading them comes first.
 
@@ -97,7 +102,9 @@ def evaluate_scores(
         scores: As `read_scores` returns them.
         model: Name of the system, for the report.
         threshold: Operating point of every label, in [0, 1], instead of those that came with
-            the scores. Where neither is there, 0.5 is assumed, and a note says so.
+            the scores. Without it, 0.5 is assumed of labels that have no column of operating
+            points, and a note says so.
+        advice: How to give another operating point here, a sentence; that note ends with it.
 
     Raises:
         ArgumentError: When the threshold lies outside of [0, 1].
@@ -105,20 +112,23 @@ def evaluate_scores(
     points, notes, exclusive = scores.operating_points, scores.notes, scores.exclusive
     if threshold is not None:
         points, exclusive = (threshold,) * len(points), False
-    elif not exclusive and None in points:
-        notes += (_assumption(scores),)
-        points = tuple(ASSUMED_POINT if point is None else point for point in points)
+    elif not exclusive and not all(scores.points_came):
+        notes += (f"{_assumption(scores)} {advice}".rstrip(),)
+        points = tuple(
+            point if came else ASSUMED_POINT
+            for point, came in zip(points, scores.points_came, strict=True)
+        )
     report = evaluate_table(scores.table, points, model=model, exclusive=exclusive)
     return replace(report, notes=(*notes, *report.notes))
 
 
 def _assumption(scores: OutsideScores) -> str:
-    labels = zip(scores.table.labels, scores.operating_points, strict=True)
-    lacking = [label for label, point in labels if point is None]
-    whose = "these scores" if len(lacking) == len(scores.operating_points) else some(lacking)
+    labels = zip(scores.table.labels, scores.points_came, strict=True)
+    lacking = [label for label, came in labels if not came]
+    whose = some(lacking) if any(scores.points_came) else "these scores"
     return (
         f"No operating point came with {whose}: {ASSUMED_POINT} is assumed, which is seldom a "
-        "good one. Give another with --threshold."
+        "good one."
     )
 
 

@@ -4,7 +4,8 @@ reading.py     words: an answer, a film's facts, a test record, each in a senten
 session.py     state: what one reader has on screen, and the models that all readers share
 widgets.py     the frame of every page, and the parts of the reading page around the film
 viewer.py      the film, its overlay and their controls
-charts.py      a test record as charts of the browser
+charts.py      a test record as charts of the browser, matrices.py its confusion matrices;
+               vega.py one chart, numerals.py one number
 dashboard/     the parts of the evaluation page, a module for each view or two
 record.py      the parts of the model page
 selection.py   which test films stand behind a number; gallery.py shows them

@@ -8,145 +8,26 @@ its `alt` text. Amber is flagged and slate is not; shape, place or words tell th
 so that the charts can be read in greyscale.
 """
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
 from math import isfinite
 from typing import Any
 
 import altair as alt
 import numpy as np
-import pandas  # noqa: F401  Streamlit imports it when a chart is drawn; two readers at once fail.
 from numpy.typing import NDArray
 
-from cxr_core.evaluation import EvaluationReport, LabelReport, ThresholdReport
+from cxr_core.evaluation import LabelReport, ThresholdReport
 from cxr_core.figures import Palette
 from cxr_core.predictions import FEW_FILMS, FEW_OF_A_KIND
 from cxr_core.ranking import Curve, Interval, precision_recall_curve, roc_curve
 from cxr_core.ui.numerals import rest, rule, title, with_bounds, words
+from cxr_core.ui.vega import HEIGHT, Chart, Data, Row, dressed, finished, on, once
 
-Row = dict[str, Any]
 Point = tuple[Interval, Interval]
-Data = Mapping[str, Sequence[Row]]  # by the name that the layers call it
 # More points than a curve of this many pixels can show are left out.
 MOST_POINTS = 400
 BINS = 40
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
-HEIGHT = 290
-FONT = "Source Sans, -apple-system, Segoe UI, Roboto, DejaVu Sans, sans-serif"
-
-
-once = lru_cache(maxsize=128)
-
-
-@dataclass(frozen=True)
-class Chart:
-    """A chart, and what it shows in words for those who cannot see it.
-
-    Attributes:
-        spec: Of Vega-Lite, its data under "datasets" by name.
-        alt: The words.
-    """
-
-    spec: dict[str, Any]
-    alt: str
-
-
-# --- the confusion matrix ---
-
-
-def confusion_chart(report: ThresholdReport, palette: Palette) -> Chart:
-    """Draw the 2 x 2 of a label; a click selects a cell by its name, tn, fp, fn or tp.
-
-    Rows are what is true, columns what the model says; each cell holds its count and the
-    share of its row, with its interval.
-    """
-    (tn, fp), (fn, tp) = report.confusion or ((0, 0), (0, 0))
-    cells = (
-        ("tn", "Absent", "Not flagged", tn, "cleared", report.specificity),
-        ("fp", "Absent", "Flagged", fp, "false alarms", rest(report.specificity)),
-        ("fn", "Present", "Not flagged", fn, "missed", rest(report.sensitivity)),
-        ("tp", "Present", "Flagged", tp, "found", report.sensitivity),
-    )
-    rows = [
-        {
-            "cell": cell,
-            "truth": truth,
-            "said": said,
-            "films": count,
-            "share": share.value or 0.0,
-            "line": f"{name} {words(share)[0]}",
-            "bounds": words(share)[1],
-        }
-        for cell, truth, said, count, name, share in cells
-    ]
-    told = "; ".join(f"{name} {count}" for _, _, _, count, name, _ in cells)
-    spec = _cells(("Not flagged", "Flagged"), ("Absent", "Present"), palette, (28, -20))
-    return _chart(spec, {"cells": rows}, f"Confusion matrix of {report.n} films: {told}.")
-
-
-def matrix_chart(report: EvaluationReport, palette: Palette) -> Chart:
-    """Draw the K x K of a model that gives one answer; a click selects "truth>said"."""
-    names = [one.label for one in report.labels]
-    rows = []
-    for truth, counts in zip(names, report.matrix or (), strict=True):
-        for said, count in zip(names, counts, strict=True):
-            share = count / max(sum(counts), 1)
-            rows.append(
-                {
-                    "cell": f"{truth}>{said}",
-                    "truth": truth,
-                    "said": said,
-                    "films": count,
-                    "share": share,
-                    "line": f"{share:.2f}",
-                    "bounds": "",
-                }
-            )
-    told = "; ".join(f"{row['films']} with {row['truth']} called {row['said']}" for row in rows)
-    sides = ("The model says", "What is true")
-    spec = _cells(tuple(names), tuple(names), palette, (20, -8), sides)
-    return _chart(spec, {"cells": rows}, f"Confusion matrix of {report.n} films: {told}.")
-
-
-@once
-def _cells(
-    columns: tuple[str, ...],
-    lines: tuple[str, ...],
-    palette: Palette,
-    text: tuple[int, int],
-    titles: tuple[str | None, str | None] = (None, None),
-) -> str:
-    """Draw cells of one hue, the stronger the larger the share of the row.
-
-    A cell says all in itself: a tooltip would stay on the page that a click leads to.
-    """
-    size, rise = text
-    axis: Row = {"labelFontSize": 12, "labelColor": palette.text, "ticks": False}
-    axis |= {"domain": False, "labelPadding": 8, "labelLimit": 110, "grid": False}
-    across = alt.Axis(orient="top", labelAngle=0, title=titles[0], **axis)
-    down = alt.Axis(title=titles[1], **axis)
-    base = _on("cells").encode(
-        x=alt.X("said:N", sort=list(columns), axis=across, scale=alt.Scale(paddingInner=0.04)),
-        y=alt.Y("truth:N", sort=list(lines), axis=down),
-    )
-    chosen = alt.selection_point(name="cell", fields=["cell"], on="click", clear=False)
-    patch = base.mark_rect(color=palette.accent, cornerRadius=3, cursor="pointer").encode(
-        opacity=alt.Opacity(
-            "share:Q", scale=alt.Scale(domain=(0, 1), range=(0.08, 0.5)), legend=None
-        ),
-        description=alt.Description("line:N"),
-    )
-    over: Row = {"align": "center", "color": palette.text, "tooltip": None}
-    count = base.mark_text(fontSize=size, dy=rise, **over).encode(
-        text=alt.Text("films:Q", format=",d")
-    )
-    name = base.mark_text(fontSize=12, dy=rise + 30, **over).encode(text="line:N")
-    bounds = base.mark_text(fontSize=11, dy=rise + 47, opacity=0.75, **over).encode(text="bounds:N")
-    return _dress(alt.layer(patch.add_params(chosen), count, name, bounds), palette, HEIGHT)
-
-
 # --- curves over all thresholds ---
 
 
@@ -164,7 +45,7 @@ def roc_chart(
     spec, data = _curve(titles, "linear", palette), _curve_data(curve, point, (0.0, 1.0))
     area = f"AUROC {with_bounds(report.auroc, 3)}"
     alarms, found = words(point[0])[0], words(point[1])[0]
-    return _chart(
+    return finished(
         spec, data, f"ROC curve, {area}. At {rule(at)}: sensitivity {found}, false alarms {alarms}."
     )
 
@@ -185,7 +66,7 @@ def precision_recall_chart(
     area = f"AUPRC {with_bounds(report.auprc, 3)}, prevalence {report.prevalence:.2f}"
     found, right = words(at.sensitivity)[0], words(at.ppv)[0]
     told = f"Precision-recall curve, {area}. At {rule(at)}: sensitivity {found}, PPV {right}."
-    return _chart(spec, data, told)
+    return finished(spec, data, told)
 
 
 def _curve_data(curve: Curve, point: Point, chance: tuple[float, float]) -> Data:
@@ -199,7 +80,7 @@ def _curve(titles: tuple[str, str], interpolate: str, palette: Palette) -> str:
         _share_axis(channel, title) for channel, title in zip((alt.X, alt.Y), titles, strict=True)
     )
     line = (
-        _on("curve")
+        on("curve")
         .mark_line(color=palette.accent, strokeWidth=2, interpolate=interpolate, clip=True)
         .encode(
             x=x,
@@ -213,11 +94,11 @@ def _curve(titles: tuple[str, str], interpolate: str, palette: Palette) -> str:
         )
     )
     dashes = (
-        _on("chance")
+        on("chance")
         .mark_line(color=palette.muted, strokeDash=[3, 3], strokeWidth=1)
         .encode(x="x:Q", y="y:Q")
     )
-    return _dress(alt.layer(dashes, line, *_cross(palette)), palette, HEIGHT)
+    return dressed(alt.layer(dashes, line, *_cross(palette)), palette, HEIGHT)
 
 
 def _points(curve: Curve) -> list[Row]:
@@ -255,7 +136,7 @@ def _point(point: Point) -> list[Row]:
 
 def _cross(palette: Palette) -> list[alt.Chart]:
     """Mark where the model works, with the 95 % intervals as a cross."""
-    data = _on("point")
+    data = on("point")
     arms: Row = {"color": palette.flagged, "strokeWidth": 1.5, "opacity": 0.8}
     return [
         data.mark_rule(**arms).encode(x="left:Q", x2="right:Q", y="y:Q"),
@@ -288,19 +169,19 @@ def calibration_chart(report: LabelReport, at: ThresholdReport, palette: Palette
     )
     data: Data = {"groups": rows, "even": ends, "threshold": marks}
     spec = _calibration(end, palette)
-    return _chart(spec, data, f"Calibration, {len(rows)} groups: {told}.")
+    return finished(spec, data, f"Calibration, {len(rows)} groups: {told}.")
 
 
 @once
 def _calibration(end: float, palette: Palette) -> str:
     x = _share_axis(alt.X, "Predicted probability", end)
     y = _share_axis(alt.Y, "Share with the finding", end)
-    data = _on("groups")
+    data = on("groups")
     chart = alt.layer(
-        _on("even")
+        on("even")
         .mark_line(color=palette.muted, strokeDash=[3, 3], strokeWidth=1)
         .encode(x=x, y=y),
-        _on("threshold")
+        on("threshold")
         .mark_rule(color=palette.flagged, strokeDash=[2, 3], strokeWidth=1.5)
         .encode(x="x:Q"),
         data.mark_rule(color=palette.accent, strokeWidth=1.5, opacity=0.6).encode(
@@ -317,7 +198,7 @@ def _calibration(end: float, palette: Palette) -> str:
             ],
         ),
     )
-    return _dress(chart, palette, HEIGHT)
+    return dressed(chart, palette, HEIGHT)
 
 
 def histogram_chart(
@@ -347,14 +228,14 @@ def histogram_chart(
     told = f"{fn + tp} films with {report.label}, {tp} of them flagged at {rule(at)}; "
     told += f"{tn + fp} without, {fp} of them flagged"
     data = {"bars": rows, "threshold": _threshold(at), "names": names}
-    return _chart(_histogram(tall, palette), data, f"Scores of the films: {told}.")
+    return finished(_histogram(tall, palette), data, f"Scores of the films: {told}.")
 
 
 @once
 def _histogram(tall: float, palette: Palette) -> str:
     colours = alt.Scale(domain=["Present", "Absent"], range=[palette.accent, palette.cleared])
     bars = (
-        _on("bars")
+        on("bars")
         .mark_rect()
         .encode(
             x=_share_axis(alt.X, "Predicted probability", name="low"),
@@ -370,13 +251,13 @@ def _histogram(tall: float, palette: Palette) -> str:
             ],
         )
     )
-    mark = _on("threshold").mark_rule(color=palette.flagged, strokeWidth=1.5).encode(x="x:Q")
+    mark = on("threshold").mark_rule(color=palette.flagged, strokeWidth=1.5).encode(x="x:Q")
     texts = (
-        _on("names")
+        on("names")
         .mark_text(color=palette.muted, fontSize=12)
         .encode(x="x:Q", y="y:Q", text="name:N")
     )
-    return _dress(alt.layer(bars, mark, texts), palette, HEIGHT)
+    return dressed(alt.layer(bars, mark, texts), palette, HEIGHT)
 
 
 # --- several groups, models or epochs ---
@@ -410,7 +291,7 @@ def forest_chart(
     )
     data: Data = {"groups": rows, "whole": [] if level is None else [{"value": level}]}
     spec = _forest(tuple(row["group"] for row in rows), title(number), palette)
-    return _chart(spec, data, f"{title(number)} by group: {spoken}.")
+    return finished(spec, data, f"{title(number)} by group: {spoken}.")
 
 
 @once
@@ -430,9 +311,9 @@ def _forest(groups: tuple[str, ...], name: str, palette: Palette) -> str:
         ),
     )
     x = _share_axis(alt.X, name, name="value")
-    data = _on("groups")
+    data = on("groups")
     chart = alt.layer(
-        _on("whole").mark_rule(color=palette.muted, strokeDash=[3, 3]).encode(x=x),
+        on("whole").mark_rule(color=palette.muted, strokeDash=[3, 3]).encode(x=x),
         data.mark_rule(color=palette.accent, strokeWidth=2).encode(x="low:Q", x2="high:Q", y=y),
         data.mark_point(size=90, filled=True, color=palette.accent, opacity=1).encode(
             x="value:Q",
@@ -451,7 +332,7 @@ def _forest(groups: tuple[str, ...], name: str, palette: Palette) -> str:
             ],
         ),
     )
-    return _dress(chart, palette, 60 + 30 * len(groups))
+    return dressed(chart, palette, 60 + 30 * len(groups))
 
 
 def histories_chart(
@@ -480,7 +361,7 @@ def histories_chart(
         for name, history in histories.items()
     )
     spec = _histories(tuple(histories), title, palette)
-    return _chart(spec, {"epochs": rows}, f"{title} by epoch: {told}.")
+    return finished(spec, {"epochs": rows}, f"{title} by epoch: {told}.")
 
 
 @once
@@ -500,7 +381,7 @@ def _histories(names: tuple[str, ...], title: str, palette: Palette) -> str:
         scale=alt.Scale(domain=list(names), range=[[1, 0], [6, 3], [2, 2], [8, 3, 2, 3]]),
     )
     axis = alt.Axis(tickMinStep=1, grid=False, title="Epoch")
-    base = _on("epochs").encode(
+    base = on("epochs").encode(
         x=alt.X("epoch:Q", axis=axis, scale=alt.Scale(nice=False)),
         y=alt.Y("value:Q", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=4)),
         color=colour,
@@ -519,7 +400,7 @@ def _histories(names: tuple[str, ...], title: str, palette: Palette) -> str:
     )
     layers = [base.mark_line(strokeWidth=2).encode(strokeDash=dashes), ring]
     chart = alt.layer(*layers, *([last] if len(names) > 1 else []))
-    return _dress(chart, palette, 190)
+    return dressed(chart, palette, 190)
 
 
 def _course(name: str, values: Sequence[float], epoch: int | None) -> str:
@@ -532,11 +413,6 @@ def _course(name: str, values: Sequence[float], epoch: int | None) -> str:
 # --- parts ---
 
 
-def _on(name: str) -> alt.Chart:
-    """Begin a layer whose data `_dress` hands over under that name."""
-    return alt.Chart(alt.NamedData(name))
-
-
 def _threshold(at: ThresholdReport) -> list[Row]:
     return [] if at.operating_point is None else [{"x": at.operating_point}]
 
@@ -547,34 +423,6 @@ def _share_axis(channel: Any, title: str, end: float = 1.0, name: str = "") -> A
     return channel(
         f"{field}:Q", title=title, scale=alt.Scale(domain=(0, end), nice=False), axis=axis
     )
-
-
-def _chart(spec: str, data: Data, told: str) -> Chart:
-    """Join what a chart looks like, what it shows, and the words for that."""
-    named = {name: list(rows) for name, rows in data.items()}
-    return Chart(json.loads(spec) | {"datasets": named}, told)
-
-
-def _dress(chart: alt.LayerChart, palette: Palette, height: int) -> str:
-    """Take away what does not inform, and write the specification as JSON."""
-    dressed = (
-        chart.properties(height=height, background="transparent")
-        .configure(font=FONT)
-        .configure_axis(
-            gridColor=palette.line,
-            gridOpacity=0.6,
-            domainColor=palette.line,
-            tickColor=palette.line,
-            labelColor=palette.muted,
-            titleColor=palette.muted,
-            labelFontSize=11,
-            titleFontSize=12,
-            titleFontWeight="normal",
-        )
-    )
-    spec = dressed.to_dict()
-    spec["config"]["view"] = {"stroke": None}  # Altair's theme would fix the width here
-    return json.dumps(spec)
 
 
 def _is_small(one: LabelReport) -> bool:

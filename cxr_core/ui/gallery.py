@@ -17,7 +17,7 @@ from typing import Any
 import streamlit as st
 
 from cxr_core import overlays
-from cxr_core.cards import ModelCard
+from cxr_core.cards import ModelCard, split_integrity
 from cxr_core.errors import CxrError, DataError
 from cxr_core.images import load_radiograph
 from cxr_core.predictions import PredictionTable
@@ -166,7 +166,7 @@ def _choosers(
     groups = selection.groups(table)
     return [
         *([lambda: _ask_label(found, card)] if len(card.labels) > 1 else []),
-        lambda: _ask_choice(found, card),
+        lambda: _ask_choice(found, card, counted=not _leak(card)),
         lambda: _ask_order(found),
         lambda: _ask_scores(found),
         lambda: _ask_text(found),
@@ -197,9 +197,10 @@ def _ask_label(found: Selection, card: ModelCard) -> None:
     )
 
 
-def _ask_choice(found: Selection, card: ModelCard) -> None:
+def _ask_choice(found: Selection, card: ModelCard, counted: bool) -> None:
     def name(choice: Choice) -> str:
-        return f"{selection.choice_name(choice, card)} ({found.counts[choice]:,})"
+        named = selection.choice_name(choice, card, found.asked.scored)
+        return f"{named} ({found.counts[choice]:,})" if counted else named
 
     st.selectbox(
         "Films",
@@ -267,17 +268,26 @@ def _ask_group(found: Selection, groups: Sequence[Group]) -> None:
 
 
 def summary(card: ModelCard, found: Selection) -> None:
-    """Say in words which films these are, and why one could not be opened."""
+    """Say in words which films these are, whether their split leaks, and what went wrong."""
     state = current()
     if state.problem:
         st.error(plain(state.problem))
         state.problem = ""
     split = session.record(card).report.split
     named = f"{card.name}, version {card.version}, {split} split"
+    leak = _leak(card)
+    warning = f'<p class="cxr-note">{escape(leak)}</p>' if leak else ""
     st.html(
         '<section class="cxr-summary" role="status" aria-label="Films"><p class="cxr-note">'
-        f"{escape(named)}</p><h1>{escape(selection.in_words(found, card, split))}</h1></section>"
+        f"{escape(named)}</p><h1>{escape(selection.in_words(found, card, split))}</h1>"
+        f"{warning}</section>"
     )
+
+
+def _leak(card: ModelCard) -> str:
+    """Say that the training saw some of the films; "" where none is known to leak."""
+    integrity = split_integrity(card, session.record(card).table)
+    return integrity.sentences[0] if integrity.leaks else ""
 
 
 def show(card: ModelCard, found: Selection) -> None:

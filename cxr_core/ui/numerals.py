@@ -4,7 +4,7 @@ from cxr_core.evaluation import ThresholdReport
 from cxr_core.ranking import Interval
 
 ABBREVIATIONS = {"ppv", "npv", "auroc", "auprc", "mcc", "ece"}
-SMALL = 0.1  # thresholds below this need three digits
+SMALL = 0.1  # probabilities below this need three digits
 
 
 def title(name: str) -> str:
@@ -44,6 +44,12 @@ def rule(report: ThresholdReport) -> str:
 def point(report: ThresholdReport) -> str:
     """Write the threshold of a report with as many digits as it needs; "none" without one."""
     value = report.operating_point
-    if value is None:
-        return "none"
+    return "none" if value is None else probability(value)
+
+
+def probability(value: float) -> str:
+    """Write a threshold or a bound of scores in [0, 1] with as many digits as it needs.
+
+    Of a rare finding two digits would often read 0.00, so there are three below 0.1.
+    """
     return f"{value:.3f}" if value < SMALL else f"{value:.2f}"

@@ -11,7 +11,7 @@ from typing import Literal
 from cxr_core.attribution import COMPLETE, Attribution
 from cxr_core.cards import ModelCard
 from cxr_core.classifier import LabelPrediction, Prediction
-from cxr_core.evaluation import CalibrationBin, EvaluationReport, LabelReport
+from cxr_core.evaluation import ABSENCE, CalibrationBin, EvaluationReport, LabelReport
 from cxr_core.gate import GateReport
 from cxr_core.images import Facts, Radiograph
 
@@ -24,7 +24,7 @@ OLDEST = 90.0
 # What is read from the borders alone is a caution from this share of the lead over chance.
 SHORTCUT = 0.5
 SEXES = {"F": "female", "M": "male", "O": "other sex"}
-HARMLESS = {"normal", "no finding"}
+HARMLESS = ABSENCE
 METHOD_NAMES = {"grad-cam": "Grad-CAM", "integrated-gradients": "Integrated gradients"}
 
 

@@ -15,6 +15,7 @@ from cxr_core.figures import Theme
 from cxr_core.ranking import Interval
 from cxr_core.ui import reading as words
 from cxr_core.ui import session
+from cxr_core.ui.numerals import probability
 from cxr_core.ui.session import Record
 from cxr_core.ui.widgets import fact_table
 
@@ -81,13 +82,13 @@ def _answering(card: ModelCard) -> dict[str, str]:
         card.labels, card.operating_points, card.cannot_tell, strict=True
     ):
         says = (
-            f"flags from {point:.2f}"
+            f"flags from {probability(point)}"
             if point is not None
             else "never flags: too few films, or too weak"
         )
         if card.activation == "softmax":
             says = "the largest wins"
-        says += f", cannot tell from {band[0]:.2f} to {band[1]:.2f}" if band else ""
+        says += ", cannot tell from {} to {}".format(*map(probability, band)) if band else ""
         facts[label.replace("_", " ")] = says
     facts["Operating point"] = card.operating_rule
     parameters = ", ".join(f"{value:.2f}" for value in card.calibration.parameters)

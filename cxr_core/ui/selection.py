@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from cxr_core.cards import ModelCard
 from cxr_core.errors import ArgumentError, UnknownName
-from cxr_core.predictions import AGE_BANDS, GROUPINGS, UNKNOWN, PredictionTable, groupings
+from cxr_core.predictions import GROUPINGS, PredictionTable, group_names, groupings
+from cxr_core.ui.numerals import probability
 from cxr_core.ui.reading import HARMLESS, spoken, told_apart
 
 Choice = str | tuple[str, str]
@@ -30,7 +31,14 @@ CELLS = {
     "tn": "Rightly not flagged",
     "all": "All films",
 }
-# For labels of which the largest score wins.
+# For labels that say that all is well, of which a flag is good news.
+CALLED_NORMAL = {
+    "fn": "Not called normal, though normal",
+    "fp": "Called normal, though not",
+    "tp": "Rightly called normal",
+    "tn": "Rightly not called normal",
+}
+# For other labels of which the largest score wins.
 CALLED = {"fp": "Called wrongly", "tp": "Called rightly", "tn": "Rightly not called"}
 ORDERS = ("wrong", "right", "high", "low", "file")
 PAGE = 24  # films on one page
@@ -325,7 +333,7 @@ def films_by_choice(
 
 def groups(table: PredictionTable) -> list[Group]:
     """List the groups that a table tells apart, in order; none where there is but one."""
-    return [(by, name) for by in groupings(table) for name in sorted(set(_names(table, by)))]
+    return [(by, name) for by in groupings(table) for name in sorted(set(group_names(table, by)))]
 
 
 def in_group(table: PredictionTable, group: Group | None) -> NDArray[np.bool_]:
@@ -333,26 +341,14 @@ def in_group(table: PredictionTable, group: Group | None) -> NDArray[np.bool_]:
 
     Raises:
         UnknownName: On a group of which there is no film.
+        ArgumentError: When the table does not record what to group by.
     """
     if group is None:
         return np.ones(len(table.files), bool)
     by, name = group
-    names = _names(table, by)
+    names = group_names(table, by)
     _require_one_of(f"group by {by}", name, set(names))
     return np.array([one == name for one in names])
-
-
-def _names(table: PredictionTable, by: str) -> list[str]:
-    """Name the group of every film, as `predictions.subgroups` does; none when not known."""
-    values = getattr(table, by)
-    if values is None:
-        return []
-    if by != "age":
-        return [value or UNKNOWN for value in values]
-    return [
-        UNKNOWN if years is None else next(name for limit, name in AGE_BANDS if years < limit)
-        for years in values
-    ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -399,6 +395,7 @@ def select(asked: Asked, card: ModelCard, table: PredictionTable) -> Selection:
 
     Raises:
         UnknownName: On a group of which there is no film.
+        ArgumentError: When the table does not record what to group by.
     """
     stands, members = standing(asked, card, table), in_group(table, asked.group)
     by_choice = films_by_choice(asked, card, table)
@@ -448,10 +445,16 @@ def similar(
 # --- in words ---
 
 
-def choice_name(choice: Choice, card: ModelCard) -> str:
-    """Name a cell or a pair, for a list to choose from."""
+def cell_names(label: str) -> dict[str, str]:
+    """Name the cells of a label, "fn" to "tn", and "all"."""
+    return CELLS | (CALLED_NORMAL if spoken(label) in HARMLESS else {})
+
+
+def choice_name(choice: Choice, card: ModelCard, label: str) -> str:
+    """Name a cell of a label or a pair, for a list to choose from."""
     if isinstance(choice, str):
-        return (CELLS | CALLED if card.activation == "softmax" else CELLS)[choice]
+        largest_wins = card.activation == "softmax" and spoken(label) not in HARMLESS
+        return (CELLS | CALLED if largest_wins else cell_names(label))[choice]
     truth, said = map(spoken, choice)
     return _sentence(f"{truth}, called {'that' if said == truth else said}")
 
@@ -497,7 +500,7 @@ def _cell_in_words(found: Selection, card: ModelCard, who: str) -> str:
     among = found.positives if having else found.films - found.positives
     finding = spoken(asked.truth or asked.label)
     counted = found.counts[asked.choice]
-    films = f"{counted or 'None'} of {_count(among, 'film')} {_having(card, finding, having)}{who}"
+    films = f"{counted or 'None'} of {_films(among, card, finding, having)}{who}"
     were = "was" if counted == 1 else "were"
     if asked.said is not None:
         what = "that" if asked.said == asked.truth else spoken(asked.said)
@@ -507,13 +510,23 @@ def _cell_in_words(found: Selection, card: ModelCard, who: str) -> str:
         return f"{films} {were}{'' if flagged else ' not'} called {'that' if having else finding}"
     kind = "operating point" if asked.threshold is None else "threshold"
     side = "at or above" if flagged else "below"
-    verdict = CELLS[asked.cell].lower()
-    return f"{films} scored {side} the {kind} {limit:.2f}: {verdict}"
+    verdict = cell_names(asked.label)[asked.cell].lower()
+    return f"{films} scored {side} the {kind} {probability(limit)}: {verdict}"
+
+
+def _films(number: int, card: ModelCard, finding: str, having: bool) -> str:
+    """Count films of one kind: "3 films with pneumonia", "1 normal film"."""
+    kind = _having(card, finding, having)
+    if card.activation != "softmax" and finding in HARMLESS:
+        return _count(number, f"{kind} film")
+    return f"{_count(number, 'film')} {kind}"
 
 
 def _having(card: ModelCard, finding: str, having: bool = True) -> str:
     if card.activation == "softmax":
         return f"{'' if having else 'not '}labelled {finding}"
+    if finding in HARMLESS:
+        return "normal" if having else "abnormal"
     return f"{'with' if having else 'without'} {finding}"
 
 
@@ -522,7 +535,7 @@ def _narrowed(found: Selection, card: ModelCard) -> str:
     asked, number = found.asked, len(found.rows)
     clauses = []
     if (asked.low, asked.high) != (0.0, 1.0):
-        clauses.append(f"scored {asked.low:.2f} to {asked.high:.2f}")
+        clauses.append(f"scored {probability(asked.low)} to {probability(asked.high)}")
     if asked.text.strip():
         clauses.append(f"{'matches' if number == 1 else 'match'} '{asked.text.strip()}'")
     if not clauses:
@@ -552,7 +565,8 @@ def state_in_words(found: Selection, card: ModelCard, table: PredictionTable, ro
     if point(found.asked, card) is None:
         return _rival(found.asked, table, row)
     cells = {(True, True): "tp", (True, False): "fn", (False, True): "fp", (False, False): "tn"}
-    return CELLS[cells[bool(found.standing.truth[row]), bool(flagged[row])]]
+    names = cell_names(found.asked.scored)
+    return names[cells[bool(found.standing.truth[row]), bool(flagged[row])]]
 
 
 def _rival(asked: Asked, table: PredictionTable, row: int) -> str:

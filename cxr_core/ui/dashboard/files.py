@@ -35,8 +35,6 @@ def outside(subject: Subject, one: LabelReport) -> None:
     found: Subject | None = st.session_state.get(OUTSIDE)
     if found is None:
         return
-    for sentence in found.report.notes:
-        note(sentence)
     record(found, one)
     if len(found.report.labels) > 1:
         findings(found, one)

@@ -10,11 +10,12 @@ from cxr_core.evaluation import (
     LabelReport,
     ThresholdReport,
     at_prevalence,
+    means_absence,
     summary_sentences,
     threshold_report,
 )
 from cxr_core.ranking import Interval
-from cxr_core.ui import charts, selection
+from cxr_core.ui import charts, matrices, selection
 from cxr_core.ui import reading as said
 from cxr_core.ui.dashboard.subject import (
     FIXED,
@@ -74,7 +75,7 @@ def summary(subject: Subject, one: LabelReport, at: ThresholdReport) -> None:
     # The sentences of the report are about its own threshold; here about the one in force.
     spoken = replace(one, label=said.spoken(one.label), **_decided(at))
     sentences = "<br>".join(map(escape, summary_sentences(spoken)))
-    own = " ".join(one.notes)
+    own = "" if at.confusion is None else " ".join(one.notes)
     if own and at is not one:
         own = f"At the operating point: {own}"
     notes = " ".join((*subject.report.notes, own))
@@ -88,13 +89,13 @@ def summary(subject: Subject, one: LabelReport, at: ThresholdReport) -> None:
 
 
 def _what_is_tried(subject: Subject, one: LabelReport, at: ThresholdReport) -> str:
+    if at is one and at.operating_point is None:
+        return "This finding has no operating point: move the slider to see what one would do."
     if at is one:
         return "This is the operating point: move it to see what another would do."
     own = "this finding has none of its own"
     if one.operating_point is not None:
         own = f"the operating point is {point(one)}"
-    if not threshold_moved(subject, one):
-        return f"The slider starts at {point(at)}; {own}."
     return (
         f"You are trying {rule(at)}; {own}. A threshold taken from test films is for "
         "exploring only."
@@ -138,8 +139,7 @@ def _ask_threshold(subject: Subject, one: LabelReport) -> ThresholdReport:
 
 def threshold_tried(subject: Subject, one: LabelReport) -> ThresholdReport:
     """Report on the threshold that the reader tries; the record itself while none is tried."""
-    decided = one.operating_point is not None and not threshold_moved(subject, one)
-    if subject.exclusive or decided:
+    if subject.exclusive or not threshold_moved(subject, one):
         return one
     truth, scores = columns(subject.table, one.label)
     return threshold_report(truth, scores, _slider_value(subject, one))
@@ -183,12 +183,12 @@ def _matrix(subject: Subject, one: LabelReport, at: ThresholdReport) -> None:
         )
         return
     if subject.exclusive:
-        chart = charts.matrix_chart(subject.report, palette())
+        chart = matrices.matrix_chart(subject.report, palette())
     elif at.confusion is None:
         note("Nothing decides, so there is no matrix: choose a threshold.")
         return
     else:
-        chart = charts.confusion_chart(at, palette())
+        chart = matrices.confusion_chart(at, palette(), normal=means_absence(one.label))
     key = f"cells-{subject.key}-{one.label}"
     if subject.card is None:
         draw(chart, MATRIX)
@@ -233,6 +233,8 @@ def _cell_buttons(subject: Subject, one: LabelReport, at: ThresholdReport) -> No
     counts = {"fn": fn, "fp": fp, "tp": tp, "tn": tn}
     with st.container(horizontal=True, gap="small"):
         for cell, name in CELLS.items():
+            if means_absence(one.label):
+                name = selection.cell_names(one.label)[cell]
             if st.button(f"{name}: {counts[cell]:,}", key=f"cell-{cell}", type="tertiary"):
                 _open(subject, one, at, cell)
 
@@ -252,6 +254,8 @@ def _open(subject: Subject, one: LabelReport, at: ThresholdReport, cell: str) ->
 def numbers(one: LabelReport, at: ThresholdReport) -> None:
     """List every number with its interval, and what the prevalence elsewhere makes of them."""
     caption = "At the threshold you try" if at is not one else "At the operating point"
+    if at.confusion is None:
+        caption = "Nothing is decided"
     if one.confusion is not None and at.operating_point is None:
         caption = "Where the largest probability decides"
     rows = [_row(name, getattr(at, name), meaning) for name, meaning in MOVED.items()]
@@ -287,7 +291,11 @@ def _elsewhere(subject: Subject, one: LabelReport, at: ThresholdReport) -> None:
         "the finding is the one you say.",
     )
     rows = "".join(_row(name, share, meaning) for name, share, meaning in _there(at, prevalence))
-    st.html(f'<table class="cxr-table numbers there">{rows}</table>')
+    caption = "Bounds from both ends of both intervals at once: wider than 95 %"
+    st.html(
+        '<table class="cxr-table numbers there">'
+        f'<caption class="cxr-note">{caption}</caption>{rows}</table>'
+    )
 
 
 def _there(at: ThresholdReport, prevalence: float) -> list[tuple[str, Interval, str]]:

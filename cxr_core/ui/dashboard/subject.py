@@ -13,9 +13,9 @@ from cxr_core.evaluation import EvaluationReport
 from cxr_core.figures import PALETTES, Palette
 from cxr_core.predictions import PredictionTable
 from cxr_core.ranking import Interval
-from cxr_core.ui.charts import Chart
 from cxr_core.ui.numerals import words
 from cxr_core.ui.record import theme
+from cxr_core.ui.vega import Chart
 
 # The numbers of a record: what each says in words. Those that the threshold moves come first.
 MOVED = {

@@ -5,7 +5,7 @@ from html import escape
 
 import streamlit as st
 
-from cxr_core.cards import split_integrity
+from cxr_core.cards import ModelCard, split_integrity
 from cxr_core.comparison import ModelComparison, PairedDecisions, compare_models
 from cxr_core.evaluation import LabelReport
 from cxr_core.ranking import Comparison, Interval
@@ -17,10 +17,9 @@ from cxr_core.ui.widgets import fact_table
 
 def comparison(subject: Subject, one: LabelReport) -> None:
     """Compare with another model on the films that both have scored, by paired tests."""
-    others = [card for card in session.cards() if one.label in card.labels]
-    others = [card for card in others if subject.card is None or card.name != subject.card.name]
+    others = [card for card in session.cards() if _comparable(card, subject, one.label)]
     if not others:
-        note(f"No other model here answers {said.spoken(one.label)}.")
+        note(f"No other model here has scored {said.spoken(one.label)} on any of these films.")
         return
     by_name = {card.name: card for card in others}
     left, _ = st.columns([1, 2])
@@ -44,6 +43,13 @@ def comparison(subject: Subject, one: LabelReport) -> None:
         if whole.leaks
     ]
     _compared(found, (subject.name, card.name), leaking)
+
+
+def _comparable(card: ModelCard, subject: Subject, label: str) -> bool:
+    """Say whether another model answers a label and has scored some of the same films."""
+    if card.name == subject.name or label not in card.labels:
+        return False
+    return not set(subject.table.files).isdisjoint(session.record(card).table.files)
 
 
 def _compared(found: ModelComparison, names: tuple[str, str], leaking: Sequence[str]) -> None:
