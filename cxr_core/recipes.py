@@ -110,6 +110,8 @@ class Recipe:
         sensitivity: The operating point is the highest threshold that reaches this
             sensitivity on validation films, plain and perturbed together; None keeps 0.5, as
             the sources did.
+        least_specificity: A label whose threshold would leave less than this share of validation
+            films without the finding unflagged gets no operating point.
         rule_changed: Why the rule of its operating points was changed after test films had been
             scored; empty when it was not.
         control: When above 0, the same network is also trained and scored with the middle of
@@ -136,6 +138,7 @@ class Recipe:
     protocol: Protocol = Protocol()
     config: TrainingConfig
     sensitivity: float | None = 0.95
+    least_specificity: float = 0.0
     rule_changed: str = ""
     control: float = 0.0
     replica: bool = False
@@ -475,6 +478,7 @@ def _adult(
             keep="last",
         ),
         sensitivity=sensitivity,
+        least_specificity=1 / 3,
         rule_changed="this rule replaced a first one (sensitivity 0.9, no exception) after test "
         "films had been scored, because on validation films too that one flagged nearly every "
         "film for some findings",

@@ -52,9 +52,6 @@ from cxr_core.training import (
     predict_logits,
 )
 
-# Of validation films without a finding, the share that its threshold must leave unflagged.
-LEAST_SPECIFICITY = 1 / 3
-
 
 @dataclass(frozen=True)
 class Decision:
@@ -73,7 +70,7 @@ def decide(network: Any, held: Part, recipe: Recipe, seed: int) -> Decision:
     films are easier than the next hospital's, and a threshold taken from them alone
     would call too many normal films abnormal, or miss too many that are not. A label of
     which validation holds one kind of film only gets neither. One that could reach its
-    sensitivity only by flagging most films gets no operating point: it would alarm for nothing.
+    sensitivity only by flagging most films gets no operating point where the recipe says so.
     """
     groups = {"plain": held, "perturbed": perturbed(held, recipe, seed)}
     logits = {
@@ -93,12 +90,10 @@ def decide(network: Any, held: Part, recipe: Recipe, seed: int) -> Decision:
     points = tuple(
         _point(all_truth[:, k], scores[:, k], recipe) if both[k] else None for k in columns
     )
-    if recipe.sensitivity is not None:
+    if recipe.least_specificity:
         plain = probabilities(logits["plain"], calibration, recipe.activation)
         points = tuple(
-            None
-            if point is None or _alarms_for_nothing(held.targets[:, k], plain[:, k], point)
-            else point
+            point if _spares(held.targets[:, k], plain[:, k], point, recipe) else None
             for k, point in enumerate(points)
         )
     record = {
@@ -120,12 +115,14 @@ def _point(y_true: NDArray[np.float32], scores: NDArray[np.float64], recipe: Rec
     return operating_point(y_true, scores, sensitivity=recipe.sensitivity)
 
 
-def _alarms_for_nothing(
-    y_true: NDArray[np.float32], scores: NDArray[np.float64], point: float
+def _spares(
+    y_true: NDArray[np.float32], scores: NDArray[np.float64], point: float | None, recipe: Recipe
 ) -> bool:
-    """Say whether a threshold would flag most films that do not have the finding."""
+    """Say whether a threshold leaves enough films without the finding unflagged."""
+    if point is None:
+        return False
     spared = threshold_report(y_true, scores, point).specificity.value
-    return spared is not None and spared < LEAST_SPECIFICITY
+    return spared is None or spared >= recipe.least_specificity
 
 
 def _at_points(
@@ -504,10 +501,16 @@ def _rule(recipe: Recipe) -> str:
         if copies
         else ""
     )
+    spared = (
+        f"; none where less than {recipe.least_specificity:.2f} of validation films without the "
+        "finding would stay unflagged"
+        if recipe.least_specificity
+        else ""
+    )
     return (
         f"The highest threshold with sensitivity of at least {recipe.sensitivity:g} on validation "
-        f"films, each once as it is{again}; none where that flags two in three of those without "
-        f"the finding; {recipe.rule_changed or 'fixed before any test film was scored'}."
+        f"films, each once as it is{again}{spared}; "
+        f"{recipe.rule_changed or 'fixed before any test film was scored'}."
     )
 
 

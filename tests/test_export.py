@@ -302,7 +302,7 @@ def test_answers_of_which_one_is_right_get_their_own_matrix(card):
         in words
     )
     for label in table.labels:
-        assert f"films with {label}, " in words
+        assert f"Called {label}: " in words
     # Five figures for each label, the 3 x 3 and the training.
     assert sum(len(page.images) for page in read(made).pages) == 17
 

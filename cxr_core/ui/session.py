@@ -39,6 +39,7 @@ from cxr_core.preprocess import ModelInput, prepare, restore
 
 SAMPLE_NAME = "Sample film (computer-made)"
 # A film of 4 MP holds 16 MB here; more films than this are work for the command line.
+FIRST = "pediatric-pneumonia"  # the model with the best record speaks until another is chosen
 MAX_FILMS = 40
 MAX_PIXELS_HELD = 200_000_000  # of all films of one reader: 0.8 GB
 # Longest side shown: enough for a screen of 4K, and quick to send.
@@ -209,7 +210,7 @@ def cards() -> list[ModelCard]:
             f"There is no model in '{models_root()}'. Train one with "
             "`python -m cxr_core train pediatric-pneumonia --data FOLDER`."
         )
-    return found
+    return sorted(found, key=lambda card: card.name != FIRST)
 
 
 def for_reading() -> list[ModelCard]:
