@@ -4,8 +4,15 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from cxr_core import attribution
-from cxr_core.attribution import class_activation, explain, gauss_legendre, integrate, list_methods
+from cxr_core.attribution import (
+    class_activation,
+    explain,
+    gauss_legendre,
+    integrate,
+    list_methods,
+    register_method,
+)
+from cxr_core.attribution.activation import grad_cam
 from cxr_core.errors import ArgumentError, UnknownName
 from cxr_core.preprocess import prepare
 
@@ -154,4 +161,4 @@ def test_unknown_names_are_told(tiny_classifier, phantom_film):
 
 def test_method_names_are_unique():
     with pytest.raises(ArgumentError, match="already"):
-        attribution.register_method(attribution.grad_cam)
+        register_method(title="Again", signed=False, cost=1, shows="", hides="")(grad_cam)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from cxr_core.attribution import COMPLETE, Attribution
+from cxr_core.attribution import COMPLETE, Attribution, get_method
 from cxr_core.cards import ModelCard
 from cxr_core.classifier import LabelPrediction, Prediction
 from cxr_core.evaluation import ABSENCE, CalibrationBin, EvaluationReport, LabelReport
@@ -25,7 +25,6 @@ OLDEST = 90.0
 SHORTCUT = 0.5
 SEXES = {"F": "female", "M": "male", "O": "other sex"}
 HARMLESS = ABSENCE
-METHOD_NAMES = {"grad-cam": "Grad-CAM", "integrated-gradients": "Integrated gradients"}
 
 
 @dataclass(frozen=True)
@@ -175,7 +174,7 @@ def similar_in_words(similar: CalibrationBin, split: str = "test") -> str:
 
 def method_name(method: str) -> str:
     """Write a method's name as its paper does."""
-    return METHOD_NAMES.get(method, method.replace("-", " ").capitalize())
+    return get_method(method).title
 
 
 def record_in_words(report: LabelReport) -> str:

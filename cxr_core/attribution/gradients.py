@@ -1,9 +1,4 @@
-"""Where the evidence lies: one small function for each method, one registry.
-
-Methods explain logits, never probabilities (which saturate), and see the network only
-through gradients, so that each can be tested on a function whose gradient is known.
-Every map carries its own check where the method has one.
-"""
+"""Explanations pixel by pixel, from gradients of the whole network."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,9 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cxr_core.classifier import Classifier
-from cxr_core.errors import ArgumentError, UnknownName
-from cxr_core.preprocess import ModelInput
+from cxr_core.attribution.registry import Attribution, Question, register_method
 
 Floats = NDArray[np.floating]
 Function = Callable[[Floats], tuple[Floats, Floats]]
@@ -22,132 +15,16 @@ Function = Callable[[Floats], tuple[Floats, Floats]]
 FIRST_NODES, ADDED_NODES, MOST_NODES = 16, 8, 256
 # Integrated gradients stop adding nodes below this share of the explained difference.
 COMPLETE = 0.01
-# Fewer cells than this along a side point nowhere in particular.
-COARSE = 7
 
 
-@dataclass(frozen=True)
-class Attribution:
-    """One map, of one label, by one method.
-
-    Attributes:
-        values: float32 (h, w) over the model's square; `preprocess.restore` lays it on
-            the film.
-        label: What is explained.
-        method: By which method.
-        signed: Whether negative values speak against the label; otherwise all are >= 0.
-        completeness_gap: For integrated gradients, what the map's sum misses of
-            f(film) - f(baseline), in logits; None for methods that promise no sum.
-        relative_gap: |gap| / max(|f(film) - f(baseline)|, 1 logit).
-        nodes: Gradients averaged along the path.
-        note: What the reader should know before trusting the map, or None.
-    """
-
-    values: NDArray[np.float32]
-    label: str
-    method: str
-    signed: bool
-    completeness_gap: float | None = None
-    relative_gap: float | None = None
-    nodes: int | None = None
-    note: str | None = None
-
-
-Explainer = Callable[[Classifier, ModelInput, str, NDArray[np.float32] | None], Attribution]
-_METHODS: dict[str, Explainer] = {}
-
-
-def register_method(explainer: Explainer) -> Explainer:
-    """Register a method under its function's name, underscores written as hyphens.
-
-    Raises:
-        ArgumentError: When the name is taken.
-    """
-    name = explainer.__name__.replace("_", "-")
-    if name in _METHODS:
-        raise ArgumentError(f"A method named '{name}' is registered already; rename one of them.")
-    _METHODS[name] = explainer
-    return explainer
-
-
-def list_methods() -> list[str]:
-    """Name the registered methods, cheapest first."""
-    return list(_METHODS)
-
-
-def explain(
-    classifier: Classifier,
-    model_input: ModelInput,
-    label: str,
-    method: str,
-    *,
-    features: NDArray[np.float32] | None = None,
-) -> Attribution:
-    """Explain one label on one film.
-
-    Args:
-        classifier: The model that spoke.
-        model_input: The film as it read it.
-        label: Which of its answers.
-        method: One of `list_methods()`.
-        features: float32 (h, w, C) from the prediction's own forward pass, when at hand:
-            class activation maps then need no further pass.
-
-    Raises:
-        UnknownName: When the label or the method does not exist.
-    """
-    if method not in _METHODS:
-        raise UnknownName("method", method, _METHODS)
-    return _METHODS[method](classifier, model_input, label, features)
-
-
-def _direction(classifier: Classifier, label: str) -> NDArray[np.float32]:
-    direction = np.zeros(len(classifier.card.labels), np.float32)
-    direction[classifier.card.position(label)] = 1
-    return direction
-
-
-@register_method
-def grad_cam(
-    classifier: Classifier,
-    model_input: ModelInput,
-    label: str,
-    features: NDArray[np.float32] | None = None,
-) -> Attribution:
-    """Weigh each feature map by its mean gradient; keep what speaks for the label.
-
-    Costs one backward pass of the head. Shows regions as coarse as the feature map (each
-    cell covers size / h pixels), and nothing that speaks against the label.
-
-    Reference:
-        Selvaraju et al., Grad-CAM, ICCV 2017, arXiv:1610.02391, equations 1 and 2.
-    """
-    direction = _direction(classifier, label)
-    if features is None:
-        features = classifier.forward(model_input.pixels[None])[1][0]
-    gradient = classifier.feature_gradients(features, direction[None])[0]
-    values = class_activation(features, gradient)
-    note = None
-    if min(values.shape) < COARSE:
-        note = f"The map has only {values.shape[0]}x{values.shape[1]} cells: too coarse to point."
-    return Attribution(values, label, "grad-cam", signed=False, note=note)
-
-
-def class_activation(
-    features: NDArray[np.float32], gradient: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """Combine features (h, w, C) by the spatial mean of their gradient; clip at zero: (h, w)."""
-    weights = gradient.mean(axis=(0, 1))
-    return np.asarray(np.maximum(features @ weights, 0), np.float32)
-
-
-@register_method
-def integrated_gradients(
-    classifier: Classifier,
-    model_input: ModelInput,
-    label: str,
-    features: NDArray[np.float32] | None = None,
-) -> Attribution:
+@register_method(
+    title="Integrated gradients",
+    signed=True,
+    cost=60,
+    shows="which pixels moved the score from that of the baseline film",
+    hides="outlines of lesions, and what would happen if those pixels were changed",
+)
+def integrated_gradients(question: Question) -> Attribution:
     """Add up the gradient on the straight way from a black film to this one.
 
     Costs `nodes` gradients of the whole network: 16, then 8 more at a time up to 256 until
@@ -158,18 +35,17 @@ def integrated_gradients(
         Sundararajan et al., Axiomatic attribution for deep networks, ICML 2017,
         arXiv:1703.01365.
     """
-    direction = _direction(classifier, label)
+    model_input, direction = question.model_input, question.direction
     result = integrate(
-        lambda points: classifier.input_gradients(points.astype(np.float32), direction),
+        lambda points: question.classifier.input_gradients(points.astype(np.float32), direction),
         model_input.pixels,
         np.full_like(model_input.pixels, model_input.black),
     )
     note = None
     if result.relative_gap > COMPLETE:
         note = f"The map misses {result.relative_gap:.0%} of the difference it should explain."
-    return Attribution(
+    return question.answer(
         result.values.sum(axis=2).astype(np.float32),
-        label,
         "integrated-gradients",
         signed=True,
         completeness_gap=result.gap,
