@@ -283,6 +283,19 @@ def summary_sentences(report: LabelReport) -> tuple[str, ...]:
     )
 
 
+def percent(count: int, films: int) -> str:
+    """Write a share of films and its 95 % Wilson interval: "91.9 %, 87.7-94.7"."""
+    share = wilson(count, films)
+    low, high = share.low or 0.0, share.high or 0.0
+    return f"{100 * count / films:.1f} %, {100 * low:.1f}-{100 * high:.1f}"
+
+
+def spoken(label: str) -> str:
+    """Write a label as it reads inside a sentence: "pleural thickening", "COVID-19"."""
+    words = label.replace("_", " ").split()
+    return " ".join(word if word[1:] != word[1:].lower() else word.lower() for word in words)
+
+
 # --- honest probabilities ---
 
 
@@ -603,7 +616,7 @@ def _share_sentence(kind: str, label: str, count: int, films: int, verb: str) ->
         return f"No film {kind} {label} was scored."
     return (
         f"Of {films} film{'s' * (films > 1)} {kind} {label}, {count} "
-        f"{'was' if count == 1 else 'were'} {verb} ({_percent(count, films)})."
+        f"{'was' if count == 1 else 'were'} {verb} ({percent(count, films)})."
     )
 
 
@@ -611,14 +624,7 @@ def _share_words(count: int, films: int, negation: str) -> str:
     if not films:
         return f"there is no film that is{negation}."
     which = f"film that is{negation}" if films == 1 else f"films that are{negation}"
-    return f"{count} of the {films} {which} ({_percent(count, films)})."
-
-
-def _percent(count: int, films: int) -> str:
-    """Write a share and its interval in percent."""
-    share = wilson(count, films)
-    low, high = share.low or 0.0, share.high or 0.0
-    return f"{100 * count / films:.1f} %, {100 * low:.1f}-{100 * high:.1f}"
+    return f"{count} of the {films} {which} ({percent(count, films)})."
 
 
 def _number(report: Any, name: str) -> float | None:

@@ -23,7 +23,7 @@ LEVELS = (
     {"datasets", "networks", "ranking", "calibration", "augmentation"},
     {"evaluation"},
     {"predictions"},
-    {"cards", "comparison", "scores"},
+    {"cards", "comparison", "scores", "mistakes"},
     {"classifier"},
     {"attribution", "gate", "recipes"},
     {"parts"},

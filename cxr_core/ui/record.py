@@ -12,6 +12,7 @@ import streamlit as st
 from cxr_core.cards import ModelCard
 from cxr_core.evaluation import EvaluationReport
 from cxr_core.figures import Theme
+from cxr_core.mistakes import mistakes_in_words
 from cxr_core.ranking import Interval
 from cxr_core.ui import reading as words
 from cxr_core.ui import session
@@ -34,6 +35,7 @@ def model_facts(card: ModelCard, record: Record) -> None:
     left, right = st.columns([1, 1], gap="large")
     with left:
         _section(f"Record on its {record.report.split} films", _record_table(record.report))
+        _section("What it gets wrong", _list(mistakes_in_words(record.report, record.table)))
         _section("How not to use it", _list(card.not_for))
         _section(
             "Known limits", _list((*words.shortcut_in_words(card, record.report), *card.limits))
