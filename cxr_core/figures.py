@@ -23,7 +23,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike
 
 from cxr_core.errors import ArgumentError
-from cxr_core.evaluation import EvaluationReport, LabelReport, ThresholdReport, means_absence
+from cxr_core.evaluation import EvaluationReport, LabelReport, ThresholdReport
 from cxr_core.overlays import Bytes as Bytes
 from cxr_core.overlays import Style as Style
 from cxr_core.overlays import colour_table
@@ -31,6 +31,7 @@ from cxr_core.overlays import overlay as overlay
 from cxr_core.overlays import png as png
 from cxr_core.overlays import to_grey as to_grey
 from cxr_core.ranking import Interval, precision_recall_curve, roc_curve
+from cxr_core.wording import means_absence
 
 Theme = Literal["dark", "light"]
 

@@ -10,15 +10,9 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from cxr_core.evaluation import (
-    EvaluationReport,
-    LabelReport,
-    means_absence,
-    percent,
-    spoken,
-    wilson,
-)
+from cxr_core.evaluation import EvaluationReport, LabelReport, wilson
 from cxr_core.predictions import PredictionTable, flagged, group_names, groupings
+from cxr_core.wording import means_absence, percent, spoken
 
 Flags = NDArray[np.bool_]
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from cxr_core.cards import list_models, load_evaluation, load_predictions
-from cxr_core.evaluation import percent, spoken
 from cxr_core.mistakes import mistakes_in_words
 from cxr_core.predictions import PredictionTable, evaluate_table
+from cxr_core.wording import percent
 
 
 def table(labels, truth, scores, **facts):
@@ -107,14 +107,6 @@ def test_a_group_is_named_only_where_its_mistakes_are_clearly_more():
         f"Films without it that are flagged, by view: AP 30 of 40 ({percent(30, 40)}), "
         f"others 4 of 40 ({percent(4, 40)})."
     ]
-
-
-@pytest.mark.parametrize(
-    ("label", "inside"),
-    [("Pleural_Thickening", "pleural thickening"), ("COVID-19", "COVID-19"), ("Mass", "mass")],
-)
-def test_a_label_inside_a_sentence(label, inside):
-    assert spoken(label) == inside
 
 
 @pytest.mark.parametrize("name", [card.name for card in list_models()])

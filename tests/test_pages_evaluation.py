@@ -29,7 +29,7 @@ from cxr_core.cards import load_evaluation, load_predictions
 from cxr_core.comparison import compare_models
 from cxr_core.evaluation import ThresholdReport, at_prevalence, plain, threshold_report
 from cxr_core.predictions import subgroups
-from cxr_core.ui import dashboard, selection
+from cxr_core.ui import dashboard, selection, session
 from cxr_core.ui.dashboard.finding import PREVALENCES
 from cxr_core.ui.dashboard.findings import GROUP_NUMBERS
 from cxr_core.ui.dashboard.subject import FIXED, MOVED
@@ -730,6 +730,12 @@ def bring(page: AppTest, scores: str, truth: str, name: str = "rival.csv") -> Ap
     return page.run()
 
 
+def of_theirs(page: AppTest, view: str) -> AppTest:
+    """Choose what is shown of the scores from elsewhere."""
+    control = next(one for one in page.segmented_control if one.key == "outside-view")
+    return check_sound(control.set_value(view).run())
+
+
 def two_findings(first: str, second: str) -> tuple[str, str]:
     """Scores and truth of 40 films."""
     title = f"image,{first},{second}\n"
@@ -746,8 +752,10 @@ def outside_page() -> Iterator[AppTest]:
 def test_scores_from_elsewhere_are_evaluated_as_any_others(
     outside_page: AppTest, offered: dict[str, Callable[[], bytes]]
 ) -> None:
-    page = check_sound(outside_page.run())
+    page = of_theirs(outside_page, "Files")
     report = json.loads(offered["Numbers, JSON"]())
+    assert "Evaluation report, PDF" not in offered, "there are no model facts to print"
+    page = of_theirs(page, "Record")
     one = report["labels"]["Mass"]
     # Odd films have it and score 0.02 to 0.78; those from 0.5 on are 25 to 39: eight of twenty.
     assert one["confusion"] == [[20, 0], [12, 8]]
@@ -759,6 +767,33 @@ def test_scores_from_elsewhere_are_evaluated_as_any_others(
     assert "0.5 is assumed" in text(page)
     assert "nothing is known of what trained the system" in text(page)
     assert not [button for button in page.button if (button.key or "").startswith("cell")]
+
+
+def test_scores_from_elsewhere_are_compared_with_a_model_here() -> None:
+    """Under names without their folder, and called as the model itself is."""
+    record = session.record(next(card for card in session.cards() if card.name == "known"))
+    table = record.table
+    names = [file.split("/")[-1] for file in table.files]
+    truth = "image,Pneumonia\n" + "".join(
+        f"{name},{one[0]}\n" for name, one in zip(names, table.y_true, strict=True)
+    )
+    scores = "image,Pneumonia\n" + "".join(
+        f"{name},{one[0]}\n" for name, one in zip(names, table.y_score, strict=True)
+    )
+    page = of_theirs(bring(open_page("known"), scores, truth, "known.csv"), "Compare")
+    page.selectbox(key=next(box.key for box in page.selectbox if box.label == "Compared with"))
+    assert f"{len(names):,} films that both scored" in html(page)
+    assert "known (uploaded)" in html(page)
+
+
+def test_groups_of_scores_from_elsewhere(outside_page: AppTest) -> None:
+    views = next(one for one in outside_page.segmented_control if one.key == "outside-view")
+    assert "Groups" not in views.options, "these files tell of no group"
+    truth = "image,Mass,view\n" + "".join(
+        f"f{k}.png,{k % 2},{'PA' if k < 20 else 'AP'}\n" for k in range(40)
+    )
+    page = of_theirs(bring(open_page("known"), SCORES, truth), "Groups")
+    assert "AP" in html(page) and "PA" in html(page)
 
 
 def test_a_file_may_be_called_as_a_model_is(outside_page: AppTest) -> None:
@@ -781,6 +816,7 @@ def test_a_second_upload_replaces_the_first_whatever_its_findings(outside_page: 
     check_sound(page)
     boxes = [box for box in page.selectbox if box.label == "Finding"]
     assert boxes[0].options == ["Hernia", "Mass"]
+    page = of_theirs(page, "All findings")
     assert "<figure><figcaption>Hernia</figcaption>" in html(page)
 
 

@@ -20,7 +20,6 @@ from cxr_core.evaluation import (
     LabelReport,
     ThresholdReport,
     plain,
-    summary_sentences,
     wilson,
 )
 from cxr_core.export import paper
@@ -34,6 +33,7 @@ from cxr_core.export.pictures import (
 )
 from cxr_core.predictions import PredictionTable, groupings, subgroups, write_predictions
 from cxr_core.ranking import Interval
+from cxr_core.wording import summary_sentences
 
 NOTICE = "For research and education. Not a diagnosis; not a medical device."
 # Labels of a model that are all shown in full; of more, one is.

@@ -9,8 +9,16 @@ from cxr_core.scores.outside import (
     OUTSIDE,
     OutsideScores,
     evaluate_scores,
+    named_as,
     read_score_files,
     read_scores,
 )
 
-__all__ = ["OUTSIDE", "OutsideScores", "evaluate_scores", "read_score_files", "read_scores"]
+__all__ = [
+    "OUTSIDE",
+    "OutsideScores",
+    "evaluate_scores",
+    "named_as",
+    "read_score_files",
+    "read_scores",
+]

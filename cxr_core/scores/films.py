@@ -59,6 +59,20 @@ def _once(sheet: Sheet, values: Sequence[Sequence[Any]]) -> tuple[dict[str, int]
     return first, notes[: bool(unnamed)] + repeated
 
 
+def same_films(here: Iterable[str], there: Iterable[str]) -> dict[str, str]:
+    """Say which film of `there` each film of `here` is, where it can be no other.
+
+    By name, else without the folders that only one of the two has, else without the extension
+    too.
+    """
+    mine, others = list(here), set(there)
+    named = {film: film for film in mine if film in others}
+    for path_of in (_path, _stem_path):
+        found, _ = _alike(mine, others, path_of)
+        named = found | named
+    return named
+
+
 def _match(
     ours: Sheet, theirs: Sheet, here: Mapping[str, int], there: Mapping[str, int]
 ) -> tuple[dict[str, str], Notes]:

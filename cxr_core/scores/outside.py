@@ -1,5 +1,6 @@
 """From two CSV files to a table of predictions, and from that to a report."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -7,7 +8,7 @@ from cxr_core.datasets.layouts import some
 from cxr_core.errors import DataError
 from cxr_core.evaluation import EvaluationReport
 from cxr_core.predictions import PredictionTable, evaluate_table
-from cxr_core.scores.films import find_films, people
+from cxr_core.scores.films import find_films, people, same_films
 from cxr_core.scores.labels import decisions, find_labels, read_values
 from cxr_core.scores.sheets import read_sheet
 
@@ -120,6 +121,21 @@ def evaluate_scores(
         )
     report = evaluate_table(scores.table, points, model=model, exclusive=exclusive)
     return replace(report, notes=(*notes, *report.notes))
+
+
+def named_as(table: PredictionTable, files: Iterable[str]) -> PredictionTable:
+    """Call films as another table calls them, where it can mean no other.
+
+    Args:
+        table: Films under any names.
+        files: What the other table calls its films.
+
+    Returns:
+        The same table; films that `files` does not have keep their name, unless it is taken.
+    """
+    others = same_films(table.files, files)
+    names = tuple(others.get(file, file) for file in table.files)
+    return replace(table, files=names) if len(set(names)) == len(names) else table
 
 
 def _assumption(scores: OutsideScores) -> str:

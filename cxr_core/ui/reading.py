@@ -11,9 +11,10 @@ from typing import Literal
 from cxr_core.attribution import COMPLETE, Attribution, get_method
 from cxr_core.cards import ModelCard
 from cxr_core.classifier import LabelPrediction, Prediction
-from cxr_core.evaluation import ABSENCE, CalibrationBin, EvaluationReport, LabelReport
+from cxr_core.evaluation import CalibrationBin, EvaluationReport, LabelReport
 from cxr_core.gate import GateReport
 from cxr_core.images import Facts, Radiograph
+from cxr_core.wording import ABSENCE
 
 Tone = Literal["flag", "clear", "refused"]
 

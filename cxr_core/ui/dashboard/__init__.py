@@ -13,10 +13,11 @@ from cxr_core.cards import ModelCard
 from cxr_core.evaluation import LabelReport
 from cxr_core.predictions import groupings
 from cxr_core.ui import session
-from cxr_core.ui.dashboard.files import OUTSIDE, files, outside
+from cxr_core.ui.dashboard.files import files
 from cxr_core.ui.dashboard.finding import record
 from cxr_core.ui.dashboard.findings import findings, groups
 from cxr_core.ui.dashboard.origins import split, training
+from cxr_core.ui.dashboard.outside import OUTSIDE, outside
 from cxr_core.ui.dashboard.subject import Subject, shown
 from cxr_core.ui.dashboard.versus import comparison
 from cxr_core.ui.widgets import choose_model

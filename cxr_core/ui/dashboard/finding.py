@@ -10,8 +10,6 @@ from cxr_core.evaluation import (
     LabelReport,
     ThresholdReport,
     at_prevalence,
-    means_absence,
-    summary_sentences,
     threshold_report,
 )
 from cxr_core.ranking import Interval
@@ -30,6 +28,7 @@ from cxr_core.ui.dashboard.subject import (
     unseen,
 )
 from cxr_core.ui.numerals import SMALL, point, rule, title, words
+from cxr_core.wording import means_absence, summary_sentences
 
 CELLS = {"fn": "Missed", "fp": "False alarms", "tp": "Found", "tn": "Cleared"}
 MATRIX = "Confusion matrix"

@@ -8,7 +8,9 @@ import streamlit as st
 from cxr_core.cards import ModelCard, split_integrity
 from cxr_core.comparison import ModelComparison, PairedDecisions, compare_models
 from cxr_core.evaluation import LabelReport
+from cxr_core.predictions import PredictionTable
 from cxr_core.ranking import Comparison, Interval
+from cxr_core.scores import named_as
 from cxr_core.ui import reading as said
 from cxr_core.ui import session
 from cxr_core.ui.dashboard.subject import Subject, cell, note
@@ -28,7 +30,7 @@ def comparison(subject: Subject, one: LabelReport) -> None:
     card = by_name[chosen]
     other = session.record(card)
     found = compare_models(
-        subject.table,
+        _table(subject, other.table),
         other.table,
         one.label,
         (one.operating_point, other.report.label(one.label).operating_point),
@@ -42,14 +44,21 @@ def comparison(subject: Subject, one: LabelReport) -> None:
         )
         if whole.leaks
     ]
-    _compared(found, (subject.name, card.name), leaking)
+    name = subject.name if subject.card is not None else f"{subject.name} (uploaded)"
+    _compared(found, (name, card.name), leaking)
 
 
 def _comparable(card: ModelCard, subject: Subject, label: str) -> bool:
     """Say whether another model answers a label and has scored some of the same films."""
-    if card.name == subject.name or label not in card.labels:
+    if card == subject.card or label not in card.labels:
         return False
-    return not set(subject.table.files).isdisjoint(session.record(card).table.files)
+    other = session.record(card).table
+    return not set(_table(subject, other).files).isdisjoint(other.files)
+
+
+def _table(subject: Subject, other: PredictionTable) -> PredictionTable:
+    """Return a subject's films; those of another system under the names they have here."""
+    return named_as(subject.table, other.files) if subject.card is None else subject.table
 
 
 def _compared(found: ModelComparison, names: tuple[str, str], leaking: Sequence[str]) -> None:
