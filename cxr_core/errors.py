@@ -10,6 +10,7 @@
     ├── ModelError           a model bundle is missing, damaged or inconsistent
     ├── UnknownName          a model, label, method, network or recipe nobody registered
     ├── ArgumentError        a value outside what is allowed
+    ├── RecordsError         what was read cannot be kept or looked up
     └── TrainingError        training cannot start or go on
 
 Messages name what came, what is allowed and what to do next; they are fit to show
@@ -92,6 +93,12 @@ class ArgumentError(CxrError):
     """A value is outside what is allowed."""
 
     code = "argument"
+
+
+class RecordsError(CxrError):
+    """What was read cannot be kept or looked up."""
+
+    code = "records"
 
 
 class TrainingError(CxrError):
