@@ -5,7 +5,7 @@ through the classifier's forward passes and gradients, so that each can be teste
 function whose attributions are known.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,6 +19,8 @@ from cxr_core.preprocess import ModelInput
 Progress = Callable[[int, int], None]
 """Called with how much of the work is done, and of how much; what it raises stops the work."""
 Baseline = Literal["black", "blurred", "mean"]
+# Films in one forward or backward pass: more gain little, and wait longer to be cancelled.
+BATCH = 8
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Attribution:
         relative_gap: |gap| / max(|f(film) - f(baseline)|, 1 logit).
         nodes: Gradients averaged along the path.
         note: What the reader should know before trusting the map, or None.
+        baseline: For integrated gradients, the film they started from.
     """
 
     values: NDArray[np.float32]
@@ -48,6 +51,7 @@ class Attribution:
     relative_gap: float | None = None
     nodes: int | None = None
     note: str | None = None
+    baseline: Baseline | None = None
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,24 @@ class Question:
         direction = np.zeros(len(self.classifier.card.labels), np.float32)
         direction[self.classifier.card.position(self.label)] = -1 if self.absence else 1
         return direction
+
+    def values(self, films: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the explained logit (N,) of films (N, S, S, C), which fit into one batch."""
+        return self.classifier.forward(films)[0] @ self.direction
+
+    def slopes(self, films: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return the explained logit (N,) of films (N, S, S, C) and its gradient, in batches."""
+        parts = [films[start : start + BATCH] for start in range(0, len(films), BATCH)]
+        told = [self.classifier.input_gradients(part, self.direction) for part in parts]
+        values, gradients = zip(*told, strict=True)
+        return np.concatenate(values), np.concatenate(gradients)
+
+    def batches(self, count: int) -> Iterator[slice]:
+        """Go through `count` films in batches, and tell after each how far the work is."""
+        for start in range(0, count, BATCH):
+            end = min(start + BATCH, count)
+            yield slice(start, end)
+            self.report(end, count)
 
     def answer(self, values: NDArray[np.float32], method: str, **facts: object) -> Attribution:
         """Make the map that answers this question."""
@@ -183,6 +205,7 @@ def explain(
 
     Raises:
         UnknownName: When the label or the method does not exist.
+        ArgumentError: When the baseline does not exist, or is a mean film the model lacks.
     """
     found = get_method(method)
     return found.run(

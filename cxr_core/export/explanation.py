@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from cxr_core.attribution import explain
+from cxr_core.attribution import Baseline, explain
 from cxr_core.classifier import Classifier
 from cxr_core.errors import ArgumentError
 from cxr_core.figures import overlay, png
@@ -14,7 +14,14 @@ from cxr_core.preprocess import prepare, restore
 
 
 def export_explanation(
-    classifier: Classifier, film: Path, label: str, method: str, output: Path
+    classifier: Classifier,
+    film: Path,
+    label: str,
+    method: str,
+    output: Path,
+    *,
+    absence: bool = False,
+    baseline: Baseline = "black",
 ) -> dict[str, Any]:
     """Draw where the evidence for a label lies, over the original film.
 
@@ -27,20 +34,30 @@ def export_explanation(
         label: One of the model's labels.
         method: One of `attribution.list_methods()`.
         output: Where the PNG goes, in the film's own size.
+        absence: Explain what speaks against the label instead.
+        baseline: Where integrated gradients start.
 
     Returns:
         What `explain --json` prints; "peak" is (x, y) in pixels of the original film, or
-        None when nothing on it speaks for the label.
+        None when nothing on it speaks for the label (or its absence).
 
     Raises:
         ImageError: When the film cannot be read.
         UnknownName: When the label or the method does not exist.
-        ArgumentError: When the picture cannot be written.
+        ArgumentError: When the picture cannot be written, or the model has no mean film.
     """
     radiograph = load_radiograph(film)
     model_input = prepare(radiograph, classifier.card.preprocessing)
     prediction = classifier.predict(model_input)
-    told = explain(classifier, model_input, label, method, features=prediction.features)
+    told = explain(
+        classifier,
+        model_input,
+        label,
+        method,
+        absence=absence,
+        features=prediction.features,
+        baseline=baseline,
+    )
     values = restore(told.values, model_input.placement)
     try:
         output.write_bytes(png(overlay(radiograph.pixels, values, signed=told.signed)))
