@@ -8,7 +8,7 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from benchmarks import accuracy, adults, domains, speed
+from benchmarks import accuracy, adults, domains, gate, speed
 
 PAGE = Path(__file__).parents[1] / "BENCHMARKS.md"
 SECTIONS = {
@@ -16,6 +16,7 @@ SECTIONS = {
     "sources": accuracy.sources,
     "adults": adults.measure,
     "domains": domains.measure,
+    "gate": gate.measure,
     "baselines": accuracy.baselines,
     "speed": speed.measure,
 }

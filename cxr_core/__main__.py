@@ -57,6 +57,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--model", required=True)
     command.add_argument("--label", required=True)
     command.add_argument("--method", default="grad-cam")
+    starts = ("black", "blurred", "mean")
+    command.add_argument("--baseline", choices=starts, help="where integrated gradients start")
+    command.add_argument("--absence", action="store_true", help="what speaks against the label")
     command.add_argument("-o", "--output", required=True, type=Path, metavar="OUT.png")
     command.add_argument("--json", action="store_true")
     command.set_defaults(run=_explain)
@@ -78,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(run=_shards)
 
     command = commands.add_parser("train", help="run a recipe from a folder to a model")
-    command.add_argument("recipe")
+    command.add_argument("recipe", help='or "gate", the network that looks at films beforehand')
     command.add_argument("--data", required=True, type=Path, metavar="FOLDER")
     command.add_argument("--name", help="of the new model; the recipe's own by default")
     command.add_argument("--weights", metavar="imagenet|FILE|none", help="weights to start from")
@@ -106,6 +109,18 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--threshold", type=float, metavar="T", help="operating point, 0 to 1")
     command.add_argument("--json", action="store_true")
     command.set_defaults(run=_evaluate, refuse=command.error)
+
+    command = commands.add_parser(
+        "faithfulness", help="measure how far maps can be trusted"
+    )
+    command.add_argument("--model", required=True)
+    command.add_argument("--data", type=Path, required=True, metavar="FOLDER")
+    command.add_argument("--films", type=int, metavar="N", help="of each label")
+    command.add_argument("--methods", nargs="+", metavar="METHOD", help="measured anew; else all")
+    command.add_argument("--sister", metavar="NAME", help="the same model of another seed")
+    command.add_argument("--layout", help="such as class-folders; found out by default")
+    command.add_argument("--json", action="store_true")
+    command.set_defaults(run=_faithfulness)
     return parser
 
 
@@ -249,14 +264,20 @@ def _explain(options: argparse.Namespace) -> None:
 
     classifier = load_classifier(options.model)
     told = export_explanation(
-        classifier, options.film, options.label, options.method, options.output
+        classifier,
+        options.film,
+        options.label,
+        options.method,
+        options.output,
+        absence=options.absence,
+        baseline=options.baseline or "black",
     )
     if options.json:
         _print_json(told)
     else:
         gap = told["relative_gap"]
         check = f", completeness gap {gap:.2%}" if gap is not None else ""
-        place = "nothing on the film speaks for it"
+        place = f"nothing on the film speaks {'against' if options.absence else 'for'} it"
         if told["peak"]:
             place = f"strongest at x {told['peak'][0]}, y {told['peak'][1]}"
         print(
@@ -322,6 +343,9 @@ def _shards(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
+    if options.recipe == "gate":
+        _train_gate(options)
+        return
     from cxr_core.recipes import get_recipe
 
     recipe = get_recipe(options.recipe)
@@ -350,6 +374,22 @@ def _train(options: argparse.Namespace) -> None:
         progress=_Progress(),
     )
     _print_record(folder.name)
+
+
+def _train_gate(options: argparse.Namespace) -> None:
+    """Train the gate's own network, which is no recipe: it reads several folders at once."""
+    given = ("name", "weights", "backbone", "epochs", "epoch", "trained_as", "layout")
+    odd = [f"--{name.replace('_', '-')}" for name in given if getattr(options, name) is not None]
+    if odd:
+        raise ArgumentError(f"The gate takes only --data, --seed and --resume, not {odd[0]}.")
+    from cxr_core.gate_training import train_gate
+
+    folder = train_gate(
+        options.data, seed=options.seed, resume=options.resume, progress=_Progress()
+    )
+    for rate in json.loads((folder / "evaluation.json").read_text("utf-8"))["rates"]:
+        share = "no films" if rate["share"] is None else f"{rate['share']:.1%}"
+        print(f"{rate['group']} ({rate['network']}): {share} of {rate['n']} {rate['asked']}")
 
 
 def _print_record(name: str) -> None:
@@ -458,6 +498,27 @@ def _evaluate_scores(options: argparse.Namespace) -> Any:
         threshold=options.threshold,
         advice="Give another with --threshold.",
     )
+
+
+def _faithfulness(options: argparse.Namespace) -> None:
+    from cxr_core.faithfulness import measure
+
+    report = measure(
+        options.model,
+        options.data,
+        films=options.films,
+        methods=options.methods,
+        sister=options.sister,
+        layout=options.layout,
+        progress=_Progress(),
+    )
+    if options.json:
+        _print_json(report.to_json())
+        return
+    for note in report.notes:
+        print(note)
+    for entry in report.entries:
+        print(f"{entry.label}, {entry.method}: {entry.sentence}")
 
 
 if __name__ == "__main__":

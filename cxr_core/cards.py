@@ -5,6 +5,7 @@
                 evaluation.json  its record on the test split
                 predictions.csv  one row for each test film
                 history.csv      its training, epoch by epoch
+                explanations.json  how far its maps can be trusted, once that was measured
 
 Nothing here imports TensorFlow: listing models and opening the dashboard cost nothing.
 """
@@ -17,11 +18,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from cxr_core.calibration import Calibration
-from cxr_core.errors import ArgumentError, ModelError, UnknownName
+from cxr_core.errors import ArgumentError, DataError, ModelError, UnknownName
 from cxr_core.evaluation import EvaluationReport
+from cxr_core.explanations import ExplanationReport
 from cxr_core.predictions import PredictionTable, read_predictions
 from cxr_core.preprocess import Preprocessing
 
@@ -55,6 +57,8 @@ class ModelCard:
         limits: What is known to be weak, and what nobody tested.
         version: Changes whenever a probability changes.
         created: Date, ISO 8601.
+        kind: "classifier" reads films; the "gate" looks whether a picture is a film at all, for
+            every classifier, and is no model that a reader could choose.
     """
 
     name: str
@@ -77,6 +81,7 @@ class ModelCard:
     limits: tuple[str, ...]
     version: str
     created: str
+    kind: Literal["classifier", "gate"] = "classifier"
 
     def __post_init__(self) -> None:
         """Refuse a card that contradicts itself.
@@ -113,6 +118,7 @@ class ModelCard:
             ModelError: When a field is missing or unknown.
         """
         names = {item.name for item in fields(cls)}
+        values = {"kind": "classifier"} | values  # cards from before there was a gate
         if set(values) != names:
             odd = ", ".join(sorted(set(values) ^ names))
             raise ModelError(f"The model card is of another version: look at {odd}.")
@@ -134,14 +140,15 @@ def models_root() -> Path:
 
 
 def list_models(root: Path | None = None) -> list[ModelCard]:
-    """Read the card of every model, sorted by name.
+    """Read the card of every model that answers films, sorted by name; not the gate's.
 
     Raises:
         ModelError: When a card is damaged; names it.
     """
     place = root or models_root()
     names = sorted(path.parent.name for path in place.glob("*/card.json") if path.is_file())
-    return [load_card(name, place) for name in names if NAME.fullmatch(name)]
+    cards = [_read_card(name, place) for name in names if NAME.fullmatch(name)]
+    return [card for card in cards if card.kind == "classifier"]
 
 
 def model_folder(name: str, root: Path | None = None) -> Path:
@@ -170,13 +177,26 @@ def reading(path: Path) -> Iterator[None]:
         ) from error
 
 
-def load_card(name: str, root: Path | None = None) -> ModelCard:
+def load_card(
+    name: str, root: Path | None = None, *, kind: Literal["classifier", "gate"] = "classifier"
+) -> ModelCard:
     """Read a model's card.
 
     Raises:
         UnknownName: When there is no such model.
-        ModelError: When the card is damaged.
+        ModelError: When the card is damaged, or of a model of another kind.
     """
+    card = _read_card(name, root)
+    if card.kind != kind:
+        raise ModelError(
+            f"'{name}' is a {card.kind}, where a {kind} is needed. Choose a model that "
+            "`python -m cxr_core list` names."
+        )
+    return card
+
+
+def _read_card(name: str, root: Path | None) -> ModelCard:
+    """Read a card, whatever its kind."""
     path = model_folder(name, root) / "card.json"
     with reading(path):
         return ModelCard.from_json(json.loads(path.read_text("utf-8")))
@@ -202,6 +222,25 @@ def load_history(name: str, root: Path | None = None) -> dict[str, list[float]]:
     with reading(path), path.open(newline="") as file:
         rows = list(csv.DictReader(file))
         return {key: [float(row[key]) for row in rows] for key in (rows[0] if rows else {})}
+
+
+def load_explanations(name: str, root: Path | None = None) -> ExplanationReport | None:
+    """Read how far a model's maps can be trusted; None when nobody measured it.
+
+    Raises:
+        UnknownName: When there is no such model.
+        ModelError: When the record is damaged.
+    """
+    path = model_folder(name, root) / "explanations.json"
+    if not path.is_file():
+        return None
+    try:
+        return ExplanationReport.from_json(json.loads(path.read_text("utf-8")))
+    except (OSError, ValueError, DataError) as error:
+        raise ModelError(
+            f"'{path.name}' of model '{name}' cannot be read ({error}). Delete it and make it "
+            f"again: python -m cxr_core faithfulness --model {name} --data FOLDER."
+        ) from error
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,6 +71,19 @@ class Prediction:
             if answer.label == name:
                 return answer
         raise UnknownName("label", name, [answer.label for answer in self.labels])
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """Return the answers as `predict --json` prints them."""
+        return [
+            {
+                "label": answer.label,
+                "probability": answer.probability,
+                "operating_point": answer.operating_point,
+                "flag": answer.flag,
+                "cannot_tell": answer.cannot_tell,
+            }
+            for answer in self.labels
+        ]
 
 
 class Classifier:
@@ -280,14 +293,17 @@ def _merged(convolution: Any, norm: Any) -> list[NDArray[np.float32]]:
     return [kernel * scale, ((bias[0] if bias else 0) - mean) * scale + shift]
 
 
-def load_classifier(name: str, root: Path | None = None) -> Classifier:
+def load_classifier(
+    name: str, root: Path | None = None, *, kind: Literal["classifier", "gate"] = "classifier"
+) -> Classifier:
     """Load a model with its network; imports TensorFlow.
 
     Raises:
         UnknownName: When there is no such model.
-        ModelError: When its files are damaged, or only its card and record are shipped.
+        ModelError: When its files are damaged, or only its card and record are shipped, or
+            when it is of another kind.
     """
-    card = load_card(name, root)
+    card = load_card(name, root, kind=kind)
     path = model_folder(name, root) / "model.keras"
     if not path.is_file():
         raise ModelError(

@@ -25,6 +25,11 @@ MIN_SPREAD = 1e-3
 # Films of more than this many times the square are first averaged in whole blocks down to it:
 # faster by far, and within rounding of resampling every pixel.
 REDUCING_GAP = 2.0
+# Side of a region that is asked about, as a share of the film's longer side.
+REGION = 1 / 8
+
+Box = tuple[float, float, float, float]
+"""Left, top, right and bottom, in shares of the film's width and height."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,3 +227,26 @@ def restore(values: NDArray[np.floating[Any]], placement: Placement) -> NDArray[
     source = Image.fromarray(np.ascontiguousarray(values, np.float32))
     film = source.resize((placement.width, placement.height), Image.Resampling.BILINEAR, box=box)
     return np.asarray(film)
+
+
+def region_at(x: float, y: float, placement: Placement) -> Box:
+    """Choose the square of a film that lies around a point, moved inside where it reaches out.
+
+    Args:
+        x: Of the point, as a share of the film's width.
+        y: As a share of its height.
+        placement: Of the film.
+
+    Returns:
+        A square of the film's pixels, its side `REGION` of the film's longer side.
+
+    Raises:
+        ArgumentError: When the point is not on the film.
+    """
+    if not (0 <= x <= 1 and 0 <= y <= 1):
+        raise ArgumentError(f"A point of the film lies in [0, 1], but ({x}, {y}) came.")
+    side = REGION * max(placement.height, placement.width)
+    across, down = min(side / placement.width, 1.0), min(side / placement.height, 1.0)
+    left = min(max(x - across / 2, 0.0), 1 - across)
+    top = min(max(y - down / 2, 0.0), 1 - down)
+    return left, top, min(left + across, 1.0), min(top + down, 1.0)

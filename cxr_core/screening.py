@@ -41,21 +41,11 @@ class Answer:
                 "error": str(self.error),
                 "code": self.error.code,
             }
-        answers = self.prediction.labels if self.prediction else ()
         return {
             "file": self.file,
             "ok": True,
             "model": model,
-            "predictions": [
-                {
-                    "label": answer.label,
-                    "probability": answer.probability,
-                    "operating_point": answer.operating_point,
-                    "flag": answer.flag,
-                    "cannot_tell": answer.cannot_tell,
-                }
-                for answer in answers
-            ],
+            "predictions": self.prediction.to_json() if self.prediction else [],
             "gate": self.gate.to_json() if self.gate else None,
         }
 

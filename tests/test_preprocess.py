@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from cxr_core.errors import ArgumentError
@@ -13,6 +15,7 @@ from cxr_core.preprocess import (
     normalise,
     place,
     prepare,
+    region_at,
     restore,
     to_square,
 )
@@ -142,3 +145,34 @@ def test_the_pixels_of_this_version_are_these():
     small = to_square(film(wave[:90, :80]), Preprocessing(size=64, fit="letterbox"))[0]
     told = [int(square.astype(np.int64).sum()) for square in (large, small)]
     assert (PIXELS, *told) == (3, 530495, 613177)
+
+
+# --- regions of a film ---
+
+
+def test_a_region_is_a_square_of_the_film_around_its_point():
+    placement = place(400, 320, Preprocessing(size=64))
+    # A side of 400 / 8 = 50 pixels: 50 / 320 of the width, 50 / 400 of the height.
+    left, top, right, bottom = region_at(0.5, 0.25, placement)
+    assert (left, right) == pytest.approx((0.5 - 25 / 320, 0.5 + 25 / 320))
+    assert (top, bottom) == pytest.approx((0.25 - 25 / 400, 0.25 + 25 / 400))
+
+
+@given(
+    st.floats(0, 1), st.floats(0, 1), st.integers(1, 4000), st.integers(1, 4000),
+    st.sampled_from(["stretch", "letterbox"]),
+)  # fmt: skip
+def test_a_region_never_leaves_the_film(x, y, height, width, fit):
+    left, top, right, bottom = region_at(
+        x, y, place(height, width, Preprocessing(size=64, fit=fit))
+    )
+    assert 0 <= left < right <= 1
+    assert 0 <= top < bottom <= 1
+    assert left - 1e-9 <= x <= right + 1e-9
+    assert top - 1e-9 <= y <= bottom + 1e-9
+
+
+@pytest.mark.parametrize("point", [(-0.1, 0.5), (0.5, 1.1), (float("nan"), 0.5)])
+def test_a_point_beside_the_film_is_refused(point):
+    with pytest.raises(ArgumentError, match=r"lies in \[0, 1\]"):
+        region_at(*point, place(400, 320, Preprocessing(size=64)))

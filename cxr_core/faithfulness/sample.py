@@ -1,0 +1,139 @@
+"""Which films are measured, and the mean of those that trained."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxr_core.cards import ModelCard
+from cxr_core.datasets import Box, DatasetIndex, Film, Progress, pixel_cache
+from cxr_core.errors import DataError
+from cxr_core.overlays import png
+from cxr_core.parts import deal, seen_digest
+from cxr_core.predictions import PredictionTable, flagged
+from cxr_core.recipes import ANY, Recipe
+
+# Multiply-adds that measuring a model may cost, about six minutes of two cores, and how many
+# forward passes one film and label take over all methods.
+BUDGET, PASSES = 14e12, 600
+FEWEST, MOST = 10, 24
+# Of models of more labels than this, those are measured that this many test films have.
+MANY_LABELS, LEAST_POSITIVES = 3, 20
+
+
+def default_films(network: Any, labels: int) -> int:
+    """Say how many films of each label can be measured in reasonable time."""
+    return int(np.clip(BUDGET / (PASSES * labels * multiply_adds(network)), FEWEST, MOST))
+
+
+def multiply_adds(network: Any) -> float:
+    """Count the multiplications of one forward pass in convolutions and dense layers."""
+    total = 0.0
+    for layer in network.layers:
+        kernels = [weight for weight in layer.weights if weight.name.endswith("kernel")]
+        places = np.prod(layer.output.shape[1:-1]) if kernels else 0
+        total += sum(float(np.prod(kernel.shape) * places) for kernel in kernels)
+    return total
+
+
+def measured_labels(table: PredictionTable) -> list[str]:
+    """List the labels to measure: all of a few; of many, those that enough test films have."""
+    if len(table.labels) <= MANY_LABELS:
+        return list(table.labels)
+    counts = table.y_true.sum(axis=0)
+    enough = zip(table.labels, counts, strict=True)
+    return [label for label, count in enough if count >= LEAST_POSITIVES]
+
+
+def choose_films(
+    table: PredictionTable, card: ModelCard, label: str, count: int, seed: int
+) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+    """Draw test films for one label: flagged or not, with it or not, as evenly as there are.
+
+    At most one film of a patient is drawn, so that films count as independent. The same seed
+    draws from the same order for every label, so that labels share films.
+
+    Returns:
+        Rows of the table, the four kinds in turn, and for each whether it is flagged.
+    """
+    column = card.position(label)
+    decided = flagged(
+        table, label, card.operating_points[column], exclusive=card.activation == "softmax"
+    )
+    flags = np.zeros(len(table.files), bool) if decided is None else decided
+    kinds: dict[tuple[bool, bool], list[int]] = {}
+    seen: set[str] = set()
+    for row in np.random.default_rng(seed).permutation(len(table.files)).tolist():
+        if table.patients[row] not in seen:
+            seen.add(table.patients[row])
+            kind = (not flags[row], not table.y_true[row, column])
+            kinds.setdefault(kind, []).append(row)
+    queues = [kinds[kind] for kind in sorted(kinds)]
+    longest = max(map(len, queues))
+    turns = [queue[turn] for turn in range(longest) for queue in queues if turn < len(queue)]
+    rows = np.array(turns[:count], np.intp)
+    return rows, flags[rows]
+
+
+def require_films(dataset: DatasetIndex, files: Sequence[str]) -> dict[str, Film]:
+    """Find the films of a record in a data folder.
+
+    Raises:
+        DataError: When some are not there.
+    """
+    films = {film.file: film for film in dataset.films}
+    absent = [file for file in files if file not in films]
+    if absent:
+        raise DataError(
+            f"{len(absent)} of the model's {len(files)} test films are not in '{dataset.root}', "
+            f"such as {absent[0]}. Name the folder whose films the model was scored on."
+        )
+    return films
+
+
+def seen_films(dataset: DatasetIndex, recipe: Recipe, card: ModelCard) -> tuple[Film, ...] | None:
+    """Return the films that trained a model; None when this is not the folder it learned from.
+
+    Raises:
+        DataError: As `parts.deal`.
+    """
+    parts = deal(dataset, recipe, card.training.get("seed", 0))
+    return parts["train"] if seen_digest(parts) == card.data_digest else None
+
+
+def boxed_films(dataset: DatasetIndex, recipe: Recipe) -> list[Film]:
+    """List the films with boxes, of patients of the model's ages; none of them trained it."""
+    youngest, oldest = recipe.protocol.ages or (0.0, np.inf)
+    return [
+        film
+        for film in dataset.films
+        if film.boxes and (film.age_years is None or youngest <= film.age_years <= oldest)
+    ]
+
+
+def boxes_of(film: Film, meaning: Sequence[str]) -> tuple[Box, ...]:
+    """Return a film's boxes of the findings that mean a label; `ANY` takes all."""
+    return tuple(box for box in film.boxes if ANY in meaning or box.finding in meaning)
+
+
+def write_mean_film(
+    dataset: DatasetIndex,
+    films: Sequence[Film],
+    card: ModelCard,
+    folder: Path,
+    progress: Progress | None = None,
+) -> Path:
+    """Write the mean of the training films to mean_film.png: S x S, 8-bit grey.
+
+    It is the mean of the squares before normalisation, from which integrated gradients may
+    start.
+    """
+    squares = pixel_cache(dataset.root, films, card.preprocessing, progress)
+    total = np.zeros(squares.shape[1:], np.float64)
+    for start in range(0, len(squares), 256):
+        total += squares[start : start + 256].sum(axis=0, dtype=np.float64)
+    path = folder / "mean_film.png"
+    path.write_bytes(png(np.rint(total / len(squares)).astype(np.uint8)))
+    return path

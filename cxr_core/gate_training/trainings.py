@@ -1,0 +1,95 @@
+"""The trainings behind the gate: the network that is shipped, and those that only measure it.
+
+Three deals of the few pictures that are no chest films let each be scored by a network that
+never saw it; and whole kinds are left out of trainings of their own, to see what becomes of
+a kind that nobody thought of. Finished trainings are kept, so that a stopped run goes on.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from cxr_core.datasets import Progress
+from cxr_core.errors import TrainingError
+from cxr_core.gate_training.films import (
+    KEPT,
+    Collection,
+    frontal_films,
+    other_pictures,
+    training_squares,
+)
+from cxr_core.gate_training.fit import Material, fit, phantoms
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One training: which third of the other pictures it leaves out, and which kinds."""
+
+    name: str
+    third: int
+    without: frozenset[str] = frozenset()
+
+
+SHIPPED = Plan("shipped", 2)
+THIRDS = (Plan("third-0", 0), Plan("third-1", 1))
+LEFT_OUT = (
+    Plan("without-bones", 2, frozenset({"bone", "hand"})),
+    Plan("without-slices", 2, frozenset({"brainmri", "ct"})),
+    Plan("without-photographs", 2, frozenset({"photo"})),
+)
+PLANS = (SHIPPED, *THIRDS, *LEFT_OUT)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished training: its network, what it was dealt, and its history."""
+
+    plan: Plan
+    network: Any
+    frontal: dict[str, Collection]
+    others: Collection
+    history: dict[str, list[float]]
+
+
+def forget(runs: Path) -> None:
+    """Delete the finished trainings that `runs` holds, and nothing else."""
+    for plan in PLANS:
+        for path in _kept(plan, runs):
+            path.unlink(missing_ok=True)
+
+
+def _kept(plan: Plan, runs: Path) -> tuple[Path, Path]:
+    """Name the files of one training: its network, and its seed and history."""
+    return runs / f"{plan.name}.keras", runs / f"{plan.name}.json"
+
+
+def train_plan(
+    plan: Plan, data: Path, runs: Path, *, seed: int, progress: Progress | None = None
+) -> Trained:
+    """Run one training, or take it from `runs` where it is finished.
+
+    Raises:
+        DataError: When the folders it needs are not there.
+        TrainingError: When the one in `runs` had another seed.
+    """
+    frontal, others = frontal_films(data), other_pictures(data, plan.third, plan.without)
+    path, table = _kept(plan, runs)
+    if path.is_file() and table.is_file():
+        kept = json.loads(table.read_text("utf-8"))
+        if kept["seed"] != seed:
+            raise TrainingError(
+                f"'{path}' was trained with seed {kept['seed']}, not {seed}. Give that --seed, or "
+                "train anew without --resume."
+            )
+        network = keras.models.load_model(path, compile=False)
+        return Trained(plan, network, frontal, others, kept["history"])
+    films, pictures = training_squares(frontal, others, progress)
+    material = Material(films | {"phantom": phantoms(KEPT)}, pictures)
+    network, history = fit(material, seed=seed, progress=progress)
+    runs.mkdir(parents=True, exist_ok=True)
+    keras.Model(network.input, network.output, name=network.name).save(path)
+    table.write_text(json.dumps({"seed": seed, "history": history}), "utf-8")
+    return Trained(plan, network, frontal, others, history)

@@ -1,0 +1,303 @@
+"""How the gate's network is made: who is held out, what it is shown, how limits are chosen."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+from statsmodels.stats.proportion import proportion_confint
+
+from cxr_core.__main__ import main
+from cxr_core.cards import model_folder
+from cxr_core.errors import ArgumentError, DataError, TrainingError
+from cxr_core.gate import (
+    BONE,
+    FRONTAL,
+    KINDS,
+    LABELS,
+    LATERAL,
+    OTHER,
+    PHOTOGRAPH,
+    SIDES,
+    SLICE,
+    TONES,
+    TURNS,
+)
+from cxr_core.gate_training import fit, limits, pictures, protocol, record, train_gate, trainings
+from cxr_core.gate_training.films import MISFILED, frontal_films, other_pictures
+from cxr_core.phantom import thorax
+
+EVERYTHING = {label: k for k, label in enumerate(LABELS)}
+
+
+@pytest.fixture(scope="module")
+def material() -> fit.Material:
+    """Phantoms as films; and as other kinds pictures that are plainly something else."""
+    films = [np.rint(thorax(128, 128, seed=k).pixels * 255).astype(np.uint8) for k in range(6)]
+    random = np.random.default_rng(0)
+    noise = random.integers(0, 256, (3, 128, 128), np.uint8)
+    return fit.Material(
+        {"pediatric": np.stack(films[:3]), "phantom": np.stack(films[3:])},
+        {LATERAL: noise, BONE: noise, SLICE: noise, PHOTOGRAPH: noise},
+    )
+
+
+# --- who is held out ---
+
+
+def test_no_film_that_is_scored_trains_or_chooses(data):
+    full = {path.name for path in (data / "pediatric_fullres").rglob("*.jp*g")}
+    for name, part in frontal_films(data).items():
+        seen = {film.digest for film in (*part.train, *part.validation)}
+        people = {film.patient for film in (*part.train, *part.validation)}
+        assert not seen & {film.digest for film in part.test}, name
+        assert not people & {film.patient for film in part.test}, name
+        assert not {film.file.rpartition("/")[2] for film in (*part.train, *part.validation)} & full
+
+
+def test_thirds_of_other_pictures_cover_all_and_never_meet(data):
+    deals = [other_pictures(data, third) for third in range(3)]
+    scored = [film.file for deal in deals for film in deal.test]
+    assert len(scored) == len(set(scored)) == 246 - len(MISFILED)
+    for deal in deals:
+        assert not {f.digest for f in deal.train} & {f.digest for f in deal.test}
+        assert {f.file for f in deal.train} | {f.file for f in deal.test} == set(scored)
+        assert min(len(deal.test), len(deal.train)) > 60
+
+
+def test_a_kind_left_out_trains_nothing_and_is_scored_whole(data):
+    deal = other_pictures(data, 2, frozenset({"bone", "hand"}))
+    assert not [film for film in deal.train if film.file.startswith(("bone", "hand"))]
+    assert len([film for film in deal.test if film.file.startswith("bone")]) == 40 - len(MISFILED)
+
+
+def test_missing_folders_are_named(tmp_path):
+    with pytest.raises(DataError, match="not_chest_xray"):
+        other_pictures(tmp_path, 0)
+    with pytest.raises(DataError, match="pediatric_pneumonia"):
+        frontal_films(tmp_path)
+
+
+# --- what it is shown ---
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_made_pictures_are_squares_of_pixels(seed):
+    random = np.random.default_rng(seed)
+    square = np.rint(thorax(128, 128, seed=seed).pixels * 255).astype(np.uint8)
+    for made in (
+        pictures.window(square, random, (0.1, 0.9)),
+        pictures.cut_up(square, random),
+        pictures.collage([square, square], random),
+        pictures.page_of_text(random),
+        pictures.screenshot(square, random),
+        pictures.texture(random),
+        pictures.shapes(random),
+        pictures.bordered(pictures.window(square, random, (1, 1)), random, 0.16),
+        pictures.no_film(lambda s=square: s, lambda s=square: s, random),
+    ):
+        assert made.shape == (pictures.SIDE, pictures.SIDE)
+        assert made.dtype == np.float32
+        assert 0 <= made.min() <= made.max() <= 1
+
+
+def test_a_window_on_everything_is_the_film():
+    square = np.repeat(np.repeat(np.arange(64, dtype=np.uint8)[:, None], 64, 1), 2, 0).repeat(2, 1)
+    whole = pictures.window(square, np.random.default_rng(0), (10.0, 10.0))
+    # Interpolated near an edge between two rows of one value only.
+    assert_allclose(whole * 255, np.arange(64)[:, None] * np.ones(64), atol=0.51)
+
+
+def test_cutting_up_keeps_every_piece():
+    square = np.rint(thorax(128, 128, seed=1).pixels * 255).astype(np.uint8)
+    for seed in range(20):
+        made = pictures.cut_up(square, np.random.default_rng(seed))
+        film = pictures.window(square, np.random.default_rng(0), (10.0, 10.0))
+        cells = int(np.random.default_rng(seed).integers(2, 5))
+        side = pictures.SIDE // cells * cells
+        assert_allclose(np.sort(made[:side, :side], None), np.sort(film[:side, :side], None))
+
+
+def test_faults_are_mirrored_then_turned_then_inverted():
+    film = np.array([[0.1, 0.2], [0.3, 0.4]], np.float32)
+    assert_allclose(fit.faulty(film, 0, 1, 0), [[0.2, 0.1], [0.4, 0.3]])
+    assert_allclose(fit.faulty(film, 1, 0, 0), [[0.2, 0.4], [0.1, 0.3]])
+    assert_allclose(fit.faulty(film, 1, 1, 1), [[0.9, 0.7], [0.8, 0.6]])
+
+
+def test_targets_answer_every_question_about_films_and_one_about_others():
+    def answers(*told):
+        return {LABELS[k] for k in np.flatnonzero(fit._target(*told))}
+
+    assert answers(FRONTAL, 2, 1, 0) == {KINDS[FRONTAL], TURNS[2], SIDES[1], TONES[0]}
+    assert answers(PHOTOGRAPH, 2, 1, 0) == {KINDS[PHOTOGRAPH]}
+    assert answers(OTHER, 0, 0, 1) == {KINDS[OTHER]}
+
+
+def test_a_question_without_an_answer_costs_nothing():
+    logits = np.random.default_rng(0).normal(size=(1, len(LABELS))).astype(np.float32)
+    target = fit._target(BONE, 1, 1, 1)[None]
+    kinds = logits[0, : len(KINDS)].astype(np.float64)
+    by_hand = np.log(np.exp(kinds).sum()) - kinds[BONE]
+    assert_allclose(np.asarray(fit.loss(target, logits)), [by_hand], rtol=1e-5)
+    whole = np.asarray(fit.loss(fit._target(FRONTAL, 0, 0, 0)[None], np.zeros_like(logits)))
+    assert_allclose(whole, [np.log(6) + np.log(4) + 2 * np.log(2)], rtol=1e-5)
+
+
+def test_a_batch_is_the_same_for_the_same_numbers(material):
+    one, other = (fit.batch(material, np.random.default_rng(3)) for _ in range(2))
+    assert one[0].shape == (fit.BATCH, 64, 64, 1)
+    for a, b in zip(one, other, strict=True):
+        assert_array_equal(a, b)
+    third = fit.batch(material, np.random.default_rng(4))
+    assert not np.array_equal(one[0], third[0])
+    assert set(np.unique(one[1])) == {0, 1}
+
+
+def test_a_short_training_learns(material):
+    network, history = fit.fit(material, seed=0, steps=40)
+    assert history["step"] == [4, 8, 12, 16, 20, 24, 28, 32, 36, 40]
+    assert np.mean(history["loss"][-3:]) < 0.8 * history["loss"][0]
+    assert network.output_shape == (None, len(LABELS))
+
+
+# --- limits ---
+
+
+def test_the_highest_limit_leaves_out_no_more_than_its_share():
+    scores = np.arange(10) / 10
+    assert limits.highest_limit(scores, 0.0) == 0.0
+    assert limits.highest_limit(scores, 0.2) == 0.2  # 0.0 and 0.1 lie below
+    assert limits.highest_limit(scores, 0.29) == 0.2
+    assert limits.highest_limit(scores, 1.0) == 0.9
+
+
+@given(
+    scores=st.lists(st.floats(0, 1), min_size=1, max_size=60),
+    share=st.floats(0, 1, exclude_max=True),
+)
+def test_a_limit_is_kept_and_no_higher_one_would_be(scores, share):
+    limit = limits.highest_limit(np.array(scores), share)
+    assert np.mean(np.array(scores) < limit) <= share
+    higher = [score for score in scores if score > limit]
+    if higher:
+        assert np.mean(np.array(scores) < min(higher)) > share
+
+
+# --- the record ---
+
+
+@pytest.mark.parametrize(("count", "n"), [(0, 30), (3, 624), (30, 30), (29, 29), (1, 6)])
+def test_rates_have_wilsons_interval_and_claim_nothing_below_thirty(count, n):
+    rate = record.Rate.of("films", "refused", "shipped", [True] * count + [False] * (n - count))
+    low, high = proportion_confint(count, n, method="wilson")
+    assert (rate.n, rate.count) == (n, count)
+    assert_allclose((rate.low, rate.high), (low, high), atol=1e-12)
+    assert rate.note == ("n too small" if n < 30 else "")
+
+
+def test_a_group_without_pictures_has_no_rate():
+    rate = record.Rate.of("films", "refused", "shipped", [])
+    assert (rate.n, rate.share, rate.note) == (0, None, "n too small")
+
+
+def test_deals_add_up():
+    rates = [record.Rate.of("bones", "refused", f"third {k}", [True] * k + [False]) for k in (1, 2)]
+    whole = record.pooled(rates, "three deals")
+    assert (whole.n, whole.count, whole.network) == (5, 3, "three deals")
+
+
+def test_the_shipped_record_claims_what_its_counts_say():
+    told = json.loads((model_folder("gate") / "evaluation.json").read_text("utf-8"))
+    assert told["scorings"] and told["protocol"]
+    for rate in told["rates"]:
+        again = record.Rate.of(
+            rate["group"],
+            rate["asked"],
+            rate["network"],
+            [True] * rate["count"] + [False] * (rate["n"] - rate["count"]),
+        )
+        assert again.to_json() == pytest.approx(rate)
+
+
+def test_the_shipped_gate_is_good_enough_to_ship():
+    told = json.loads((model_folder("gate") / "evaluation.json").read_text("utf-8"))
+    rates = {(r["group"], r["network"], r["asked"]): r for r in told["rates"]}
+    for group in ("pediatric test, 224 px", "COVID radiography, held out"):
+        assert rates[group, "shipped", "refused"]["share"] <= 0.01
+    assert rates["photographs turned grey", "three deals", "refused"]["share"] >= 0.97
+    for fault in ("upside down", "inverted"):
+        assert rates[fault, "shipped", "refused"]["share"] >= 0.98
+    assert all(area["auroc"] >= 0.99 for area in told["areas"] if area["network"] == "shipped")
+
+
+@pytest.mark.slow
+def test_the_gate_says_again_what_its_predictions_say(data):
+    import csv
+
+    from cxr_core.gate import load_gate
+
+    with (model_folder("gate") / "predictions.csv").open(newline="") as file:
+        rows = {
+            row["file"]: row
+            for row in csv.DictReader(file)
+            if row["group"] == "pediatric test, 224 px"
+        }
+    gate = load_gate()
+    folder = data / "pediatric_pneumonia" / "test"
+    for path in sorted(folder.rglob("*.jp*g"))[::40]:
+        (seen,) = record.see_all(gate, record.files([path]), record.unchanged)
+        assert seen.frontal == pytest.approx(float(rows[path.name]["score_frontal"]), abs=1e-4)
+        assert seen.report.verdict == rows[path.name]["verdict"]
+
+
+# --- the command ---
+
+
+def test_a_gate_that_is_there_is_never_overwritten(tmp_path, monkeypatch):
+    monkeypatch.setenv("CXR_MODELS", str(tmp_path))
+    (tmp_path / "gate").mkdir()
+    with pytest.raises(ArgumentError, match="already"):
+        train_gate(tmp_path)
+
+
+def test_a_training_goes_on_only_with_its_own_seed(tmp_path, data):
+    plan = trainings.SHIPPED
+    (tmp_path / f"{plan.name}.keras").touch()
+    (tmp_path / f"{plan.name}.json").write_text(json.dumps({"seed": 1, "history": {}}))
+    with pytest.raises(TrainingError, match="seed 1, not 0"):
+        trainings.train_plan(plan, data, tmp_path, seed=0)
+
+
+def test_every_plan_has_its_own_name_and_the_left_out_are_scored_alone(data):
+    assert len({plan.name for plan in trainings.PLANS}) == len(trainings.PLANS)
+    plan = trainings.LEFT_OUT[0]
+    others = other_pictures(data, plan.third, plan.without)
+    one = trainings.Trained(plan, None, {}, others, {})
+    assert set(protocol._scored(plan, one)) == {"bones and hands"}
+
+
+def test_beginning_anew_forgets_finished_trainings_only(tmp_path):
+    (tmp_path / "shipped.keras").touch()
+    (tmp_path / "shipped.json").touch()
+    (tmp_path / "notes.txt").touch()
+    trainings.forget(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (("train", "gate", "--data", ".", "--epochs", "3"), 2, "not --epochs"),
+        (("train", "gate", "--data", "."), 2, "already"),
+        (("predict", "--model", "gate", "film.png"), 1, "'gate' is a gate"),
+        (("explain", "--model", "gate", "--label", "x", "f.png", "-o", "o.png"), 1, "is a gate"),
+    ],
+)
+def test_the_command_line_trains_the_gate_and_does_not_take_it_for_a_model(
+    arguments, status, said, capsys
+):
+    assert main(arguments) == status
+    assert said in capsys.readouterr().err
