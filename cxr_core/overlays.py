@@ -40,6 +40,12 @@ INFERNO = (
     "#e75e2e", "#f47918", "#fb9706", "#fbb61a", "#f6d746",
 )  # fmt: skip
 AGAINST, FOR = ("#2a5f9e", "#4da3ff"), ("#94520f", "#f28a1e")  # from weak to strong
+# Where lines run, unless told otherwise: a share of where the colours end.
+LEVEL = 0.5
+# A map that crosses a level more often than this, for each row of cells, has no outline there.
+MOST_CROSSINGS = 16
+# Lines of evidence; of a signed map, for and against.
+LINE, LINES_SIGNED = "#ffd27a", ("#ffb454", "#7cc0ff")
 
 
 def to_grey(film: NDArray[Any]) -> Bytes:
@@ -69,7 +75,7 @@ def overlay(
     opacity: float = 0.5,
     signed: bool = False,
     style: Style = "heatmap",
-    fractions: Sequence[float] = (0.5,),
+    fractions: Sequence[float] = (LEVEL,),
 ) -> Bytes:
     """Draw a map over its film.
 
@@ -116,7 +122,7 @@ def layer(
     *,
     signed: bool = False,
     style: Style = "heatmap",
-    fractions: Sequence[float] = (0.5,),
+    fractions: Sequence[float] = (LEVEL,),
 ) -> Bytes:
     """Draw a map alone, for a viewer that lays it over the film itself; see `overlay`.
 
@@ -141,6 +147,20 @@ def _scaled(
         raise ArgumentError(f"style must be 'heatmap', 'contour' or 'both', but '{style}' came.")
     if not all(0 < fraction < 1 for fraction in fractions):
         raise ArgumentError(f"fractions must lie between 0 and 1, but {list(fractions)} came.")
+    end = full_colour(values, signed=signed)
+    if end is None:
+        return None
+    with np.errstate(over="ignore"):  # far beyond the span is as good as at its end
+        scaled = np.asarray(values, np.float32) / np.float32(end)
+    return np.clip(scaled, -1 if signed else 0, 1, out=scaled)
+
+
+def full_colour(values: NDArray[Any], *, signed: bool = False) -> float | None:
+    """Return the value at which the colours of a map (H, W) end; None when it is flat.
+
+    Raises:
+        ArgumentError: When the map has another shape, or holds NaN or infinity.
+    """
     if np.ndim(values) != 2 or not np.size(values):
         raise ArgumentError(f"A map has the shape (H, W), but {np.shape(values)} came.")
     plain = np.asarray(values, np.float32)
@@ -149,9 +169,22 @@ def _scaled(
         raise ArgumentError("A map must be finite, but NaN or infinity came: explain it anew.")
     if high - low <= FLAT * max(high, -low) or (high <= 0 and not signed):
         return None
-    with np.errstate(over="ignore"):  # far beyond the span is as good as at its end
-        scaled = plain / np.float32(_span(plain) if signed else high)
-    return np.clip(scaled, -1 if signed else 0, 1, out=scaled)
+    return _span(plain) if signed else high
+
+
+def has_outlines(values: NDArray[Any], end: float) -> bool:
+    """Say whether lines at half of where the colours end would follow regions of a map (h, w).
+
+    Around the single pixels of a map of gradients they would only crackle.
+    """
+    inside = np.abs(values) >= LEVEL * end
+    crossings = sum(np.count_nonzero(np.diff(inside, axis=axis)) for axis in (0, 1))
+    return bool(crossings <= MOST_CROSSINGS * max(inside.shape))
+
+
+def line_colours(signed: bool) -> tuple[tuple[float, ...], ...]:
+    """Return the colours of a map's lines, each red, green and blue in [0, 1]: for, against."""
+    return tuple(tuple(_rgb(one) / 255) for one in (LINES_SIGNED if signed else (LINE,)))
 
 
 def _span(values: Floats) -> float:
@@ -224,7 +257,7 @@ def _draw_contours(
 ) -> None:
     """Draw lines, dark at their borders so that they stand out on any ground."""
     width = max(2.0, LINE_SHARE * min(scaled.shape))
-    sides = ((1, "#ffb454"), (-1, "#7cc0ff")) if signed else ((1, "#ffd27a"),)
+    sides = zip((1, -1), LINES_SIGNED if signed else (LINE,), strict=False)
     for sign, colour in sides:
         for fraction in fractions:
             where, distance = _near(scaled, sign * fraction, width)

@@ -4,7 +4,7 @@ import streamlit as st
 
 from cxr_core.cards import ModelCard
 from cxr_core.errors import CxrError
-from cxr_core.ui import session, viewer, widgets
+from cxr_core.ui import reader, session, viewer, widgets
 
 
 def page() -> None:
@@ -47,6 +47,7 @@ def opinion(state: session.Session, cards: list[ModelCard]) -> None:
         widgets.answer(card, film, reading)
     with basis.container():
         label = widgets.basis(card, film, reading)
+        reader.opinion(card, film, reading, label)
     with listed:
         widgets.film_list(state, films, card)
     with stage.container():

@@ -13,8 +13,10 @@ import socket
 import subprocess
 import sys
 import time
+from base64 import b64decode
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from urllib.error import URLError
 from urllib.parse import urlsplit
@@ -23,6 +25,7 @@ from urllib.request import urlopen
 import numpy as np
 import pytest
 from bundles import known_table, write_bundle
+from PIL import Image
 from playwright.sync_api import BrowserContext, ConsoleMessage, Page, expect, sync_playwright
 
 from cxr_core.evaluation import threshold_report
@@ -42,15 +45,16 @@ pytestmark = pytest.mark.browser
 
 @pytest.fixture(scope="session")
 def models(tiny_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny bundle, made to flag every film; for a screenshot the shipped model."""
+    """The tiny bundle, made to flag every film, and none; for a screenshot the shipped models."""
     if os.environ.get("CXR_SCREENSHOT") and SHIPPED.is_dir():
         return SHIPPED.parent
     root = tmp_path_factory.mktemp("browser-models")
-    shutil.copytree(tiny_models / "tiny", root / "tiny")
-    path = root / "tiny" / "card.json"
-    card = json.loads(path.read_text())
-    card |= {"name": "tiny", "operating_points": [0.01], "cannot_tell": [None]}
-    path.write_text(json.dumps(card))
+    for name, point in (("tiny", 0.01), ("unflagged", 1 - 1e-6)):
+        shutil.copytree(tiny_models / "tiny", root / name)
+        path = root / name / "card.json"
+        card = json.loads(path.read_text())
+        card |= {"name": name, "operating_points": [point], "cannot_tell": [None]}
+        path.write_text(json.dumps(card))
     return root
 
 
@@ -145,8 +149,39 @@ def open_app(browser: BrowserContext, address: str) -> tuple[Page, Witness]:
     return page, witness
 
 
-def choose(page: Page, method: str) -> None:
-    page.get_by_role("radio", name=method, exact=True).click()
+def choose(page: Page, label: str, option: str) -> None:
+    page.get_by_role("combobox", name=label).click()
+    page.get_by_role("option", name=option, exact=True).click()
+
+
+def pixels(page: Page, number: int = 0) -> np.ndarray:
+    """What a canvas of the viewer shows, int (h, w, 3)."""
+    script = """async (shown) => {
+      await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+      const copy = Object.assign(document.createElement("canvas"),
+        { width: shown.width, height: shown.height });
+      copy.getContext("2d").drawImage(shown, 0, 0);
+      return copy.toDataURL("image/png").split(",")[1];
+    }"""
+    encoded = page.locator(".st-key-lightbox canvas").nth(number).evaluate(script)
+    picture = Image.open(BytesIO(b64decode(encoded))).convert("RGB")
+    return np.asarray(picture).astype(int)
+
+
+def colourful(shown: np.ndarray) -> float:
+    """The share of pixels that are no grey."""
+    return float((np.ptp(shown, axis=2) > 40).mean())
+
+
+def wait_for_film(page: Page, *, number: int = 0) -> np.ndarray:
+    """Wait until the film is on the canvas."""
+    page.locator(".st-key-lightbox canvas").nth(number).wait_for()
+    for _ in range(100):
+        shown = pixels(page, number)
+        if shown.max() > 128:
+            return shown
+        page.wait_for_timeout(100)
+    pytest.fail("no film was drawn")
 
 
 def scheme(page: Page) -> str:
@@ -172,10 +207,12 @@ def test_a_film_in_a_second_opinion_out(
     answer = page.get_by_role("status", name="Answer")
     expect(answer).to_contain_text("pneumonia")
     expect(answer).to_contain_text("Age not stated; this model knows children of 1-5 years.")
-    picture = page.locator(".st-key-lightbox img")
-    expect(picture).to_have_count(1)
+    expect(page.locator(".st-key-lightbox canvas")).to_have_count(1)
     settled(page)
-    page.wait_for_function("document.querySelector('.st-key-lightbox img').naturalWidth == 900")
+    shown = wait_for_film(page)
+    height, width = sample_film().pixels.shape
+    lit = (shown.max(axis=2) > 0).any(axis=0)
+    assert np.ptp(np.flatnonzero(lit)) <= len(shown) * width / height + 1, "the film is not bent"
     main = page.locator("[data-testid=stMain]")
     assert main.evaluate("it => it.scrollHeight - it.clientHeight") <= 0, "the page scrolls"
     shot = tmp_path / "read.png"
@@ -184,11 +221,11 @@ def test_a_film_in_a_second_opinion_out(
         shutil.copy(shot, os.environ["CXR_SCREENSHOT"])
 
     if "Flag" in answer.inner_text():
-        before = picture.get_attribute("src")
-        choose(page, "Integrated gradients")
-        expect(page.get_by_text("Completeness gap")).to_be_visible()
+        before = pixels(page)
+        choose(page, "Explained by", "Integrated gradients")
+        expect(page.get_by_text("Integrated gradients:")).to_be_visible()
         settled(page)
-        assert picture.get_attribute("src") != before
+        assert (pixels(page) != before).any()
     with page.expect_download() as download:
         page.get_by_role("button", name="Download PNG").click()
     assert Path(download.value.path()).read_bytes().startswith(b"\x89PNG")
@@ -201,6 +238,7 @@ def test_a_film_in_a_second_opinion_out(
         page.screenshot(path=tmp_path / f"{name.lower()}.png")
     page.get_by_role("link", name="Read").click()
     expect(answer).to_contain_text("pneumonia")
+    wait_for_film(page)
 
     assert witness.hosts == {"127.0.0.1"}
     assert witness.complaints == []
@@ -274,19 +312,117 @@ def test_from_the_matrix_to_its_films_and_back_to_the_threshold(
         assert [one for one in witness.complaints if "404 (Not Found)" not in one] == []
 
 
-def test_the_keyboard_takes_the_overlay_off_and_on(browser: BrowserContext, server: str) -> None:
-    page, witness = open_app(browser, server)
+def open_sample(browser: BrowserContext, address: str) -> tuple[Page, Witness]:
+    """Open the app with the sample film, read and checked."""
+    page, witness = open_app(browser, address)
     page.get_by_role("button", name="Try the sample film").first.click()
-    overlaid = page.get_by_role("radio", name="Grad-CAM", exact=True)
-    original = page.get_by_role("radio", name="Original", exact=True)
-    expect(overlaid).to_be_checked()
+    expect(page.get_by_role("status", name="Answer")).to_contain_text("pneumonia")
+    wait_for_film(page)
     settled(page)
+    return page, witness
+
+
+def test_the_keyboard_takes_the_overlay_off_and_on(browser: BrowserContext, server: str) -> None:
+    page, witness = open_sample(browser, server)
+    original = page.get_by_role("button", name="Original", exact=True)
+    overlaid = pixels(page)
+    assert colourful(overlaid) > 0.02
     page.keyboard.press("o")
-    expect(original).to_be_checked()
-    settled(page)
+    expect(original).to_have_attribute("aria-pressed", "true")
+    assert colourful(pixels(page)) == 0
     page.keyboard.press("o")
-    expect(overlaid).to_be_checked()
+    expect(original).to_have_attribute("aria-pressed", "false")
+    assert (pixels(page) == overlaid).all()
+    choose(page, "Explained by", "Layer-CAM")
+    expect(page.get_by_text("Layer-CAM:")).to_be_visible()
+    page.keyboard.press("o")
+    expect(original).to_have_attribute("aria-pressed", "true")
     assert witness.complaints == []
+
+
+def test_a_region_is_left_out_at_a_click(browser: BrowserContext, server: str) -> None:
+    page, witness = open_sample(browser, server)
+    glass = page.locator(".st-key-lightbox canvas")
+    before = pixels(page)
+    glass.click()
+    sentence = page.get_by_text("Without this region: pneumonia")
+    expect(sentence).to_contain_text("→")
+    settled(page)
+    frame = page.locator(".st-key-lightbox .region")
+    expect(frame).to_be_visible()
+    box, outline = glass.bounding_box(), frame.bounding_box()
+    assert box is not None
+    assert outline is not None
+    assert outline["width"] == pytest.approx(outline["height"], abs=2), "a square of the film"
+    assert outline["x"] + outline["width"] / 2 == pytest.approx(box["x"] + box["width"] / 2, abs=3)
+    main = page.locator("[data-testid=stMain]")
+    assert main.evaluate("it => it.scrollHeight - it.clientHeight") <= 0, "the page scrolls"
+    page.get_by_role("button", name="Clear the region").click()
+    expect(sentence).to_have_count(0)
+    settled(page)
+    expect(frame).to_be_hidden()
+    page.wait_for_function(f"innerHeight == {SCREEN['height']}")
+    assert (pixels(page) == before).all(), "the film's own picture was never altered"
+    assert witness.complaints == []
+
+
+def test_two_methods_stand_side_by_side_on_one_zoom(browser: BrowserContext, server: str) -> None:
+    page, witness = open_sample(browser, server)
+    choose(page, "Beside it", "Original")
+    drawn, plain = wait_for_film(page), wait_for_film(page, number=1)
+    settled(page)
+    assert colourful(drawn) > 0.02
+    assert colourful(plain) == 0
+    choose(page, "Beside it", "Integrated gradients")
+    expect(page.get_by_text("Integrated gradients:")).to_be_visible()
+    settled(page)
+    page.get_by_label("Opacity").fill("0")
+    page.locator(".st-key-lightbox canvas").nth(1).hover()
+    page.mouse.wheel(0, -500)
+    expect(page.locator(".st-key-lightbox output")).to_contain_text(": 1")
+    left, right = pixels(page, 0), pixels(page, 1)
+    assert np.abs(left - right).max() <= 1, "the same film, the same part of it"
+    assert witness.hosts == {"127.0.0.1"}
+    assert witness.complaints == []
+
+
+def test_what_is_withheld_is_shown_at_a_click(browser: BrowserContext, server: str) -> None:
+    page, witness = open_sample(browser, server)
+    choose(page, "Model", "unflagged")
+    expect(page.get_by_text("No explanation: pneumonia was not flagged")).to_be_visible()
+    settled(page)
+    assert colourful(wait_for_film(page)) == 0
+    page.get_by_role("button", name="Show it all the same").click()
+    expect(page.get_by_text("This explains pneumonia, which was not flagged.")).to_be_visible()
+    settled(page)
+    assert colourful(wait_for_film(page)) > 0.02
+    assert witness.complaints == []
+
+
+def test_a_film_is_sent_once_however_often_its_map_changes(
+    browser: BrowserContext, server: str
+) -> None:
+    page = browser.new_page()
+    frames: list[int] = []
+    page.on(
+        "websocket",
+        lambda opened: opened.on("framereceived", lambda said: frames.append(len(said))),
+    )
+    page.goto(server)
+    page.locator("[data-testid=stFileUploader] input").wait_for(state="attached")
+    page.get_by_role("button", name="Try the sample film").first.click()
+    wait_for_film(page)
+    settled(page)
+    film = sample_film().pixels.size
+    assert max(frames) > film
+    frames.clear()
+    choose(page, "Explained by", "Layer-CAM")
+    expect(page.get_by_text("Layer-CAM:")).to_be_visible()
+    settled(page)
+    page.get_by_role("button", name="Invert").click()
+    page.get_by_label("Opacity").fill("20")
+    assert frames
+    assert sum(frames) < film / 4
 
 
 def test_the_light_theme_is_a_switch_away_and_stays(browser: BrowserContext, server: str) -> None:

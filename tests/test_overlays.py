@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cxr_core import overlays
 from cxr_core.errors import ArgumentError
 from cxr_core.overlays import colour_table, layer, overlay, png, thumbnail, to_grey
 
@@ -286,3 +287,43 @@ def test_a_thumbnail_keeps_the_aspect_and_never_enlarges(shape, expected):
 
     assert small.shape == expected
     assert (small == 128).all()
+
+
+# --- what a viewer that draws for itself is told ---
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_full_colour_is_where_the_colours_end(signed):
+    values = np.random.default_rng(0).normal(size=(40, 30)).astype(np.float32)
+    end = overlays.full_colour(values, signed=signed)
+    expected = np.percentile(np.abs(values), 99.5) if signed else values.max()
+    assert end == pytest.approx(expected)
+    drawn = overlays.layer(values, signed=signed)
+    rows = np.clip(values / np.float32(end), -1 if signed else 0, 1)
+    levels = (rows * (127 if signed else 255) + (128.5 if signed else 0.5)).astype(np.uint8)
+    np.testing.assert_array_equal(drawn, overlays.colour_table(signed)[levels])
+
+
+def test_a_flat_map_has_no_full_colour():
+    assert overlays.full_colour(np.full((4, 4), 3.0)) is None
+    assert overlays.full_colour(-np.eye(4)) is None
+    with pytest.raises(ArgumentError, match="finite"):
+        overlays.full_colour(np.array([[0.0, np.nan]]))
+
+
+def test_regions_have_outlines_and_single_pixels_have_none():
+    y, x = np.mgrid[:224, :224]
+    hill = np.exp(-((x - 90) ** 2 + (y - 120) ** 2) / 40**2)
+    assert overlays.has_outlines(hill, 1.0)
+    assert overlays.has_outlines(np.random.default_rng(1).random((10, 10)), 1.0)
+    assert not overlays.has_outlines(np.random.default_rng(1).random((224, 224)), 1.0)
+    assert not overlays.has_outlines(-np.random.default_rng(1).random((224, 224)), 1.0)
+
+
+def test_line_colours_are_those_that_are_drawn():
+    (line,) = overlays.line_colours(False)
+    assert line == pytest.approx((255 / 255, 210 / 255, 122 / 255))  # #ffd27a
+    ramp = np.tile(np.linspace(0, 1, 200), (200, 1))
+    drawn = overlays.overlay(np.zeros((200, 200)), ramp, style="contour", opacity=1.0)
+    assert (drawn.reshape(-1, 3) == np.rint(np.array(line) * 255)).all(axis=1).any()
+    assert len(overlays.line_colours(True)) == 2

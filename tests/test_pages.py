@@ -15,6 +15,7 @@ from dataclasses import replace
 from functools import cache
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,9 +24,12 @@ from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
 from streamlit.testing.v1 import AppTest
+from streamlit.testing.v1.element_tree import Button
 
-from cxr_core.attribution import Attribution
-from cxr_core.cards import ModelCard
+from cxr_core import overlays
+from cxr_core.attribution import Attribution, get_method, list_methods, occluded
+from cxr_core.attribution.checks import MapCheck
+from cxr_core.cards import ModelCard, models_root
 from cxr_core.classifier import Classifier, LabelPrediction, Prediction, load_classifier
 from cxr_core.errors import ModelError
 from cxr_core.evaluation import CalibrationBin, Interval, evaluate
@@ -33,8 +37,10 @@ from cxr_core.figures import PALETTES
 from cxr_core.gate import GateCheck, GateReport
 from cxr_core.images import MAX_BYTES, Facts, Radiograph
 from cxr_core.phantom import png_bytes, thorax
+from cxr_core.preprocess import region_at
+from cxr_core.ui import canvas, session
 from cxr_core.ui import reading as words
-from cxr_core.ui import session
+from cxr_core.ui import viewer as viewer_module
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "pages").glob("*.py"))
@@ -67,6 +73,13 @@ def two_models(tiny_models: Path, tmp_path_factory: pytest.TempPathFactory) -> P
         card |= {"name": name, "operating_points": [point], "cannot_tell": [None]}
         path.write_text(json.dumps(card))
     return root
+
+
+@pytest.fixture
+def agreeing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every map holds: for tests that ask for something else."""
+    check = MapCheck(agreement=0.5, stability=0.9, outside=0.2, thorax=(0.1, 0.1, 0.9, 0.9))
+    monkeypatch.setattr(session, "examine", lambda *_, **__: check)
 
 
 @pytest.fixture(autouse=True)
@@ -125,6 +138,26 @@ def answer(page: AppTest) -> str:
     return " ".join(text.split())
 
 
+def viewer(page: AppTest) -> dict[str, Any]:
+    """What the viewer was told, without its arrays."""
+    (told,) = [
+        one.proto.bytes for one in page.get("bidi_component")
+        if one.proto.component_name == "cxr_viewer"
+    ]  # fmt: skip
+    found: dict[str, Any] = json.loads(told[4 : 4 + int.from_bytes(told[:4], "little")])
+    return found
+
+
+def readings(page: AppTest) -> list[session.Reading]:
+    """What was read of the films on the page."""
+    films = page.session_state["session"].films.values()
+    return [reading for film in films for reading in film.readings.values()]
+
+
+def button(page: AppTest, label: str) -> Button:
+    return next(one for one in page.button if one.label == label)
+
+
 def check_sound(page: AppTest) -> None:
     assert not page.exception
     assert not page.error
@@ -175,9 +208,9 @@ def test_the_configuration_agrees_with_the_library() -> None:
 
 
 def test_nothing_names_an_outside_address() -> None:
-    files = [*(ROOT / "cxr_core" / "ui").iterdir(), *PAGES, ROOT / "app.py"]
-    texts = [path.read_text() for path in files if path.suffix in {".py", ".css"}]
-    assert len(texts) > 8
+    files = [*(ROOT / "cxr_core" / "ui").rglob("*"), *PAGES, ROOT / "app.py"]
+    texts = [path.read_text() for path in files if path.suffix in {".py", ".css", ".js", ".html"}]
+    assert len(texts) > 20
     assert not [text for text in texts if "://" in text or ":material/" in text]
 
 
@@ -227,7 +260,7 @@ def test_readers_are_offered_no_replica_while_there_is_another_model(
 # --- the reading story ---
 
 
-def test_reading_story() -> None:
+def test_reading_story(agreeing: None) -> None:
     page = upload(open_page(), ("good.png", film()), ("notes.png", b"these are notes"))
     assert not page.exception
     assert answer(page).startswith(f"{LEAD} Flag: pneumonia ")
@@ -238,12 +271,16 @@ def test_reading_story() -> None:
     ]
     assert "good.png" in html(page)
     assert "test films scoring like this" in html(page)
-    assert len(page.get("image")) == 1
+    assert [pane["title"] for pane in viewer(page)["panes"]] == [
+        "Chest film good.png with Grad-CAM, for pneumonia"
+    ]
 
-    page.segmented_control(key="method").set_value("integrated-gradients").run()
-    assert "Completeness gap" in html(page)
-    page.segmented_control(key="method").set_value("original").run()
-    assert "Completeness gap" not in html(page)
+    page.selectbox(key="method").set_value("integrated-gradients").run()
+    assert "its parts add up to the score" in html(page)
+    assert viewer(page)["panes"][0]["layer"]["signed"]
+    page.selectbox(key="method").set_value("grad-cam").run()
+    assert "its parts add up to the score" not in html(page)
+    assert not viewer(page)["panes"][0]["layer"]["signed"]
     assert page.error, "a bad file is named until the next batch"
     check_sound(upload(page, ("other.png", film(2))))
 
@@ -263,6 +300,8 @@ def test_a_film_outside_the_age_range_is_refused_without_numbers() -> None:
     assert answer(page).startswith("No answer: the patient is 40 years old")
     assert "cxr-bar" not in html(page)
     assert "No explanation" in html(page)
+    assert viewer(page)["panes"][0]["layer"] is None
+    assert not viewer(page)["asks"], "there is no answer that could move"
     page.number_input[0].set_value(3.0).run()
     assert answer(page).startswith("Flag: pneumonia")
 
@@ -285,30 +324,196 @@ def test_no_explanation_below_the_operating_point() -> None:
     check_sound(page)
     assert answer(page).startswith(f"{LEAD} No flag: pneumonia ")
     assert "No explanation: pneumonia was not flagged" in html(page)
-    page.segmented_control(key="method").set_value("integrated-gradients").run()
-    assert "Completeness gap" not in html(page)
+    assert viewer(page)["panes"][0]["layer"] is None
+    page.selectbox(key="method").set_value("integrated-gradients").run()
+    assert "its parts add up" not in html(page)
+    (reading,) = readings(page)
+    assert not reading.maps
 
 
-def test_grad_cam_runs_no_second_forward_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_finding_that_was_not_flagged_is_explained_to_those_who_insist(agreeing: None) -> None:
+    page = open_page()
+    page.selectbox(key="model").set_value("never-flags").run()
+    upload(page, ("film.png", film()))
+    page.selectbox(key="method").set_value("integrated-gradients").run()
+    button(page, "Show it all the same").click().run()
+    check_sound(page)
+    assert "This explains pneumonia, which was not flagged." in html(page)
+    assert viewer(page)["panes"][0]["layer"]["ends"] == ["against pneumonia", "for pneumonia"]
+    page.toggle(key="against").set_value(True).run()
+    check_sound(page)
+    assert viewer(page)["panes"][0]["layer"]["ends"] == ["for pneumonia", "against pneumonia"]
+    assert "Integrated gradients of the opposite score, for no pneumonia" in html(page)
+    (reading,) = readings(page)
+    found, against = (
+        reading.maps[session.Explained("Pneumonia", "integrated-gradients", absence)].values
+        for absence in (False, True)
+    )
+    np.testing.assert_allclose(against, -found, atol=1e-4 * np.abs(found).max())
+    upload(page, ("another.png", film(4)))
+    assert "No explanation: pneumonia was not flagged" in html(page), "for that film only"
+
+
+def test_the_map_is_on_screen_after_one_forward_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     page = upload(open_page(), ("film.png", film()))
-    passes = []
-    forward = Classifier.forward
+    passes, until_shown = [], []
+    forward, show = Classifier.forward, canvas.show
     monkeypatch.setattr(
-        Classifier, "forward", lambda self, x: passes.append(len(x)) or forward(self, x)
+        Classifier, "forward", lambda self, x: passes.append(self.card.kind) or forward(self, x)
+    )
+    monkeypatch.setattr(
+        canvas, "show", lambda *told: until_shown.append(list(passes)) or show(*told)
     )
     upload(page, ("other.png", film(3)))
     check_sound(page)
-    assert page.segmented_control(key="method").value == "grad-cam"
-    assert passes == [1]
+    assert page.selectbox(key="method").value == "grad-cam"
+    (kinds,) = until_shown
+    assert kinds.count("classifier") == 1
+    assert len(kinds) <= 2, "beside it, the gate looks once"
 
 
-def test_what_was_explained_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_explained_and_checked_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     page = upload(open_page(), ("film.png", film()))
-    page.segmented_control(key="method").set_value("integrated-gradients").run()
-    monkeypatch.setattr("cxr_core.ui.session.explain", lambda *_, **__: pytest.fail("again"))
-    page.slider(key="opacity").set_value(80).run()
+    page.selectbox(key="method").set_value("integrated-gradients").run()
+    for name in ("explain", "examine"):
+        monkeypatch.setattr(session, name, lambda *_, **__: pytest.fail("again"))
+    page.selectbox(key="beside").set_value("grad-cam").run()
     check_sound(page)
-    assert "Completeness gap" in html(page)
+    assert [pane["name"] for pane in viewer(page)["panes"]] == ["Integrated gradients", "Grad-CAM"]
+    assert "its parts add up to the score" in html(page)
+    assert html(page).count("% of it outside the lungs") == 2
+
+
+@pytest.mark.parametrize("method", list_methods())
+def test_every_method_is_offered_and_drawn(agreeing: None, method: str) -> None:
+    page = upload(open_page(), ("film.png", film()))
+    page.selectbox(key="method").set_value(method).run()
+    check_sound(page)
+    (pane,) = viewer(page)["panes"]
+    known = get_method(method)
+    assert pane["name"] == known.title
+    (reading,) = readings(page)
+    found = reading.maps[session.Explained("Pneumonia", method)]
+    assert (pane["layer"] is not None) == bool(found.values.any())
+    assert f"{known.title}: {known.shows}." in html(page) or not found.values.any()
+    assert f"**{known.title}**: {known.shows}." in page.selectbox(key="method").help
+
+
+def test_the_original_stands_beside_its_map(agreeing: None) -> None:
+    page = upload(open_page(), ("film.png", film()))
+    page.selectbox(key="beside").set_value("original").run()
+    check_sound(page)
+    drawn, plain = viewer(page)["panes"]
+    assert drawn["layer"] is not None
+    assert (plain["name"], plain["layer"]) == ("Original", None)
+    assert drawn["film"] == plain["film"]
+
+
+def test_a_map_that_another_method_contradicts_is_withheld(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    check = MapCheck(agreement=-0.21, stability=0.9, outside=0.3, thorax=(0.1, 0.1, 0.9, 0.9))
+    monkeypatch.setattr(session, "examine", lambda *_, **__: check)
+    page = upload(open_page(), ("film.png", film()))
+    check_sound(page)
+    assert viewer(page)["panes"][0]["layer"] is None
+    assert (
+        "Map withheld: on this film Grad-CAM and integrated gradients point at different places "
+        "(agreement -0.21, least 0.00)." in html(page)
+    )
+    button(page, "Show it all the same").click().run()
+    check_sound(page)
+    assert viewer(page)["panes"][0]["layer"] is not None
+    assert "contradicts integrated gradients (-0.21)" in html(page)
+    page.selectbox(key="method").set_value("layer-cam").run()
+    assert viewer(page)["panes"][0]["layer"] is None, "insisted for that method only"
+
+
+def test_a_map_is_checked_only_once_it_is_on_screen(monkeypatch: pytest.MonkeyPatch) -> None:
+    happened = []
+    show, examine = canvas.show, session.examine
+    monkeypatch.setattr(canvas, "show", lambda *told: happened.append("shown") or show(*told))
+    monkeypatch.setattr(
+        session, "examine", lambda *a, **k: happened.append("checked") or examine(*a, **k)
+    )
+    check_sound(upload(open_page(), ("film.png", film())))
+    assert happened == ["shown", "checked"]
+
+
+def test_the_film_does_not_wait_for_a_slow_map(
+    monkeypatch: pytest.MonkeyPatch, agreeing: None
+) -> None:
+    page = upload(open_page(), ("film.png", film()))
+    happened = []
+    show, explain = canvas.show, session.explain
+    monkeypatch.setattr(
+        canvas, "show", lambda *told: happened.append(told[1][0].layer is not None) or show(*told)
+    )
+    monkeypatch.setattr(
+        session, "explain", lambda *a, **k: happened.append(a[3]) or explain(*a, **k)
+    )
+    page.selectbox(key="method").set_value("occlusion").run()
+    check_sound(page)
+    assert happened == [False, "occlusion", True], "the film alone, the work, the film with its map"
+
+
+def test_an_interrupted_explanation_leaves_nothing_behind() -> None:
+    class Left(BaseException):
+        """As Streamlit stops a run whose reader has moved on."""
+
+    def leave(done: int, total: int) -> None:
+        if done:
+            raise Left
+
+    page = upload(open_page(), ("film.png", film()))
+    (reading,) = readings(page)
+    card = session.for_reading()[0]
+    asked = session.Explained("Pneumonia", "occlusion")
+    before = dict(reading.maps), dict(reading.checks)
+    with pytest.raises(Left):
+        session.attribution(reading, card, asked, leave)
+    (shown,) = page.session_state["session"].films.values()
+    with pytest.raises(Left):
+        session.examined(shown, reading, card, asked._replace(method="layer-cam"), leave)
+    assert (reading.maps.keys() - {asked._replace(method="layer-cam")}) == before[0].keys()
+    assert reading.checks == before[1]
+
+
+def test_a_region_is_asked_about_and_taken_back() -> None:
+    page = upload(open_page(), ("film.png", film()))
+    assert viewer(page)["asks"]
+    (reading,) = readings(page)
+    card = session.for_reading()[0]
+    session.ask_about(reading, card, (0.4, 0.6))
+    page.run()
+    check_sound(page)
+    before = reading.prediction.labels[0]
+    after = (
+        load_classifier(card.name, models_root())
+        .predict(occluded(reading.model_input, region_at(0.4, 0.6, reading.model_input.placement)))
+        .labels[0]
+    )
+    assert after.probability != before.probability
+    assert words.region_in_words(before, after) in html(page)
+    assert viewer(page)["region"] == list(region_at(0.4, 0.6, reading.model_input.placement))
+    button(page, "Clear the region").click().run()
+    assert "Without this region" not in html(page)
+    assert viewer(page)["region"] is None
+
+
+def test_the_download_shows_the_map_on_screen_at_full_size(agreeing: None) -> None:
+    page = upload(open_page(), ("film.png", film()))
+    (shown,) = page.session_state["session"].films.values()
+    (reading,) = readings(page)
+    asked = session.Explained("Pneumonia", "grad-cam")
+    found = viewer_module.Shown(asked, reading.maps[asked], "")
+    drawn = np.asarray(Image.open(BytesIO(viewer_module._picture(shown, reading, found))))
+    pixels = shown.radiograph.pixels
+    laid = session.laid_over(reading.maps[asked].values, reading, pixels)
+    np.testing.assert_array_equal(drawn, overlays.overlay(pixels, laid, style="both"))
+    withheld = viewer_module.Shown(asked, reading.maps[asked], "Withheld.")
+    plain = np.asarray(Image.open(BytesIO(viewer_module._picture(shown, reading, withheld))))
+    np.testing.assert_array_equal(plain, overlays.to_grey(pixels))
 
 
 def test_several_films_are_listed_flagged_first() -> None:
@@ -579,9 +784,59 @@ def test_what_the_borders_alone_score_is_told(
     assert ("may not come from the lungs" in told) == told.startswith("Caution") == caution
 
 
+def mapped(method: str = "grad-cam", **facts: Any) -> Attribution:
+    return Attribution(np.ones((7, 7), np.float32), "Pneumonia", method, signed=False, **facts)
+
+
 def test_an_empty_map_is_called_empty() -> None:
-    empty = Attribution(np.zeros((7, 7), np.float32), "Pneumonia", "grad-cam", signed=False)
-    assert "empty" in words.explanation_in_words(empty)
+    empty = replace(mapped(), values=np.zeros((7, 7), np.float32))
+    assert "empty" in words.map_in_words(empty, "Faithful.", None)
+
+
+def test_a_map_says_what_it_shows_and_how_far_it_holds() -> None:
+    told = words.map_in_words(mapped(), "Faithful to the score.", None)
+    assert told == "Grad-CAM: the region that raised the score, coarsely. Faithful to the score."
+    check = MapCheck(agreement=0.42, stability=0.91, outside=0.085, thorax=(0.1, 0.1, 0.9, 0.9))
+    assert words.map_in_words(mapped(), "", check).endswith(
+        " On this film: agrees with integrated gradients (0.42), steady when the film is moved a "
+        "little (0.91), 8 % of it outside the lungs."
+    )
+    weak = MapCheck(agreement=None, stability=0.2, outside=None, thorax=None)
+    assert words.map_in_words(mapped(), "", weak).endswith(
+        " On this film: not steady when the film is moved a little (0.20), the lungs were not "
+        "found."
+    )
+    noted = words.map_in_words(mapped(note="Too coarse to point."), "Not tested.", None)
+    assert noted.endswith("coarsely. Too coarse to point. Not tested.")
+
+
+@pytest.mark.parametrize(
+    ("gap", "text"),
+    [
+        (0.0001, "its parts add up to the score within 0.1 %"),
+        (0.004, "its parts add up to the score within 0.4 %"),
+        (0.2, "Integrated gradients: which pixels"),
+    ],
+)
+def test_completeness_is_told_in_plain_words(gap: float, text: str) -> None:
+    found = mapped("integrated-gradients", completeness_gap=gap, relative_gap=gap)
+    told = words.map_in_words(found, "", None)
+    assert text in told
+    assert ("add up" in told) == (gap < 0.01)
+
+
+@pytest.mark.parametrize(
+    ("agreement", "withheld"), [(None, False), (0.3, False), (0.0, False), (-0.01, True)]
+)
+def test_a_contradiction_is_below_the_bound(agreement: float | None, withheld: bool) -> None:
+    check = MapCheck(agreement=agreement, stability=0.9, outside=0.1, thorax=None)
+    assert bool(words.contradiction("grad-cam", check)) == withheld
+
+
+def test_a_region_moves_the_answer_in_words() -> None:
+    assert words.region_in_words(one(), one(probability=0.34)) == (
+        "Without this region: pneumonia 0.91 → 0.34."
+    )
 
 
 # --- the shipped model ---

@@ -22,6 +22,7 @@ from streamlit.testing.v1 import AppTest
 
 from cxr_core.cards import (
     ModelCard,
+    list_models,
     load_card,
     load_evaluation,
     load_predictions,
@@ -36,7 +37,7 @@ from cxr_core.ui import gallery, numerals, record, selection, session
 from cxr_core.ui.selection import PAGE, Asked
 
 ROOT = Path(__file__).parents[1]
-SHIPPED = sorted(path.parent.name for path in (ROOT / "models").glob("*/card.json"))
+SHIPPED = [card.name for card in list_models(ROOT / "models")]
 
 
 # --- a few films, by hand ---
@@ -834,7 +835,7 @@ def test_a_film_is_opened_where_the_model_reads_it(models: Path, films: Path) ->
     read = film.readings["tiny", card.version].prediction.labels[0]
     assert read.probability == pytest.approx(table.y_score[row, 0], abs=1e-4)
     assert 'aria-label="Answer"' in html(page)
-    assert page.session_state["session"].overlay == "grad-cam"
+    assert page.selectbox(key="method").value == "grad-cam"
     page.switch_page("pages/films.py").run()
     assert ": missed." in headline(page), "what was asked for stays"
 

@@ -21,8 +21,9 @@ from cxr_core.cards import ModelCard, split_integrity
 from cxr_core.errors import CxrError, DataError
 from cxr_core.images import load_radiograph
 from cxr_core.predictions import PredictionTable
-from cxr_core.ui import selection, session
+from cxr_core.ui import journal, selection, session
 from cxr_core.ui.datafolder import fence, inside, note
+from cxr_core.ui.journal import COMMENTED, Remarks
 from cxr_core.ui.reading import spoken
 from cxr_core.ui.selection import Asked, Choice, Group, Selection, ask, select
 from cxr_core.ui.widgets import choose_model, plain
@@ -143,8 +144,9 @@ def choose(cards: Sequence[ModelCard]) -> tuple[ModelCard, Selection]:
         state.asked = selection.turned(state.asked, card)
     _mirror(state, state.asked)
     table = session.record(card).table
-    found = select(state.asked, card, table)
-    for ask_one in _choosers(found, card, table):
+    remarks = journal.remarks(card.name)
+    found = select(state.asked, card, table, remarks)
+    for ask_one in _choosers(found, card, table, remarks):
         with next(places):
             ask_one()
     return card, found
@@ -160,7 +162,7 @@ def _mirror(state: Gallery, asked: Asked) -> None:
 
 
 def _choosers(
-    found: Selection, card: ModelCard, table: PredictionTable
+    found: Selection, card: ModelCard, table: PredictionTable, remarks: Remarks
 ) -> list[Callable[[], object]]:
     """List the choosers that have something to choose from."""
     groups = selection.groups(table)
@@ -171,6 +173,7 @@ def _choosers(
         lambda: _ask_scores(found),
         lambda: _ask_text(found),
         *([lambda: _ask_group(found, groups)] if groups else []),
+        *([lambda: _ask_remark(found)] if remarks or found.asked.remark else []),
     ]
 
 
@@ -260,6 +263,26 @@ def _ask_group(found: Selection, groups: Sequence[Group]) -> None:
             "films-group",
             found.asked.group,
             lambda group: replace(found.asked, group=group, page=1),
+        ),
+    )
+
+
+def _ask_remark(found: Selection) -> None:
+    names = {
+        "": "Any",
+        COMMENTED: "With a comment",
+        "agree": "Agreed",
+        "disagree": "Disagreed",
+        "changed my mind": "Changed their mind",
+    }
+    st.selectbox(
+        "Readers said",
+        list(selection.REMARKS),
+        format_func=names.__getitem__,
+        **_seed(
+            "films-remark",
+            found.asked.remark,
+            lambda remark: replace(found.asked, remark=remark, page=1),
         ),
     )
 
@@ -478,7 +501,8 @@ def _open(card: ModelCard, label: str, file: str, source: Source) -> None:
     """Put a film on the reading page, with the model and the finding it was looked at for."""
     state, screen = current(), session.current()
     try:
-        screen.add(file.rpartition("/")[2], load_radiograph(source.path(file)))
+        name = file.rpartition("/")[2]
+        screen.add(name, load_radiograph(source.path(file)), test_film=file)
     except CxrError as error:
         state.problem = str(error)
         return

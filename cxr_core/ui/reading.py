@@ -4,11 +4,12 @@ The first word is always the answer (Flag, No flag, No answer), numbers have two
 unless two would hide on which side of the operating point they lie.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from cxr_core.attribution import COMPLETE, Attribution, get_method
+from cxr_core.attribution.checks import DISAGREE, UNSTABLE, MapCheck, counterpart_of
 from cxr_core.cards import ModelCard
 from cxr_core.classifier import LabelPrediction, Prediction
 from cxr_core.evaluation import CalibrationBin, EvaluationReport, LabelReport
@@ -213,21 +214,73 @@ def shortcut_in_words(card: ModelCard, report: EvaluationReport) -> list[str]:
     return told
 
 
-def explanation_in_words(found: Attribution) -> str:
-    """Say what a map can be trusted for, with its own check where it has one."""
+def unexplained_in_words(prediction: Prediction | None, label: str | None) -> str:
+    """Say why no explanation is shown."""
+    if prediction is None or label is None:
+        return "No explanation: the model gave no answer for this film."
+    return (
+        f"No explanation: {spoken(label)} was not flagged, and a map of what was not found would "
+        "point at nothing."
+    )
+
+
+def contradiction(method: str, check: MapCheck) -> str:
+    """Say that another method contradicts a map beyond the bound; empty when it does not."""
+    if check.agreement is None or check.agreement >= DISAGREE:
+        return ""
+    return (
+        f"Map withheld: on this film {spoken(method_name(method))} and {_compared(method)} point "
+        f"at different places (agreement {check.agreement:.2f}, least {DISAGREE:.2f})."
+    )
+
+
+def map_in_words(found: Attribution, tested: str, check: MapCheck | None) -> str:
+    """Say what a map shows and how far it holds.
+
+    Args:
+        found: The map.
+        tested: What was measured of such maps of this model, as a sentence.
+        check: What was measured on this film; None while it is not known.
+    """
     if not found.values.any():
         return "The map is empty: no region raised the score by itself."
-    if found.completeness_gap is None or found.relative_gap is None:
-        return found.note or (
-            "The region that raised the score, coarsely; not an outline. Whether this model's maps "
-            "lie on the findings has not been tested: one outside the lungs is a warning."
-        )
-    verdict = "complete" if found.relative_gap < COMPLETE else "incomplete, read it with care"
-    return (
-        f"Which pixels moved the score from that of a black film. Completeness gap "
-        f"{abs(found.completeness_gap):.3f} logits ({100 * found.relative_gap:.1f} %) after "
-        f"{found.nodes} steps: {verdict}."
-    )
+    method = get_method(found.method)
+    of = f" of the opposite score, for no {spoken(found.label)}" if found.absence else ""
+    said = [f"{method.title}{of}: {method.shows}.", found.note or "", tested]
+    here = [*_completeness(found), *(_check_words(found.method, check) if check else ())]
+    if here:
+        said.append(f"On this film: {', '.join(here)}.")
+    return " ".join(filter(None, said))
+
+
+def _completeness(found: Attribution) -> list[str]:
+    """Say that the parts of a map add up; where they do not, its note says so."""
+    if found.relative_gap is None or found.relative_gap > COMPLETE:
+        return []
+    return [f"its parts add up to the score within {max(100 * found.relative_gap, 0.1):.1f} %"]
+
+
+def _check_words(method: str, check: MapCheck) -> Iterator[str]:
+    """Say what a check found, in plain words with its numbers; nothing of what is not known."""
+    if check.agreement is not None:
+        verb = "contradicts" if check.agreement < DISAGREE else "agrees with"
+        yield f"{verb} {_compared(method)} ({check.agreement:.2f})"
+    if check.stability is not None:
+        steady = "not steady" if check.stability < UNSTABLE else "steady"
+        yield f"{steady} when the film is moved a little ({check.stability:.2f})"
+    if check.outside is None:
+        yield "the lungs were not found"
+    else:
+        yield f"{100 * check.outside:.0f} % of it outside the lungs"
+
+
+def _compared(method: str) -> str:
+    return spoken(method_name(counterpart_of(method)))
+
+
+def region_in_words(before: LabelPrediction, after: LabelPrediction) -> str:
+    """Say how an answer moves without a region of the film."""
+    return f"Without this region: {spoken(before.label)} {score(before)} → {score(after)}."
 
 
 def _named(card: ModelCard, prediction: Prediction) -> list[LabelPrediction]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from cxr_core.cards import ModelCard
 from cxr_core.errors import ArgumentError, UnknownName
 from cxr_core.predictions import GROUPINGS, PredictionTable, group_names, groupings
+from cxr_core.ui.journal import COMMENTED, Remarks
 from cxr_core.ui.numerals import probability
 from cxr_core.ui.reading import HARMLESS, spoken, told_apart
 
@@ -41,6 +42,14 @@ CALLED_NORMAL = {
 # For other labels of which the largest score wins.
 CALLED = {"fp": "Called wrongly", "tp": "Called rightly", "tn": "Rightly not called"}
 ORDERS = ("wrong", "right", "high", "low", "file")
+# What a reader may have said of a film, and how that reads behind "of them".
+REMARKS = {
+    "": "",
+    COMMENTED: "bear a reader's comment",
+    "agree": "had a reader agree",
+    "disagree": "had a reader disagree",
+    "changed my mind": "changed a reader's mind",
+}
 PAGE = 24  # films on one page
 NEWS = "asked"  # where word is left for the page
 
@@ -61,6 +70,7 @@ class Asked:
         high: The highest score wanted, in [0, 1].
         group: One group of films, as `predictions.subgroups` names it: ("sex", "F").
         text: What the patient or the file name must hold, in any case.
+        remark: What a reader must have said of them, one of `REMARKS`; "" for whatever.
         order: "wrong" (most confidently wrong first), "right", "high", "low" or "file".
         page: Which page of them, from 1.
     """
@@ -75,6 +85,7 @@ class Asked:
     high: float = 1.0
     group: Group | None = None
     text: str = ""
+    remark: str = ""
     order: str = "wrong"
     page: int = 1
 
@@ -87,6 +98,7 @@ class Asked:
         """
         _require_one_of("cell", self.cell, CELLS)
         _require_one_of("order", self.order, ORDERS)
+        _require_one_of("remark", self.remark, REMARKS)
         if self.group is not None:
             _require_one_of("grouping", self.group[0], GROUPINGS)
         for name in ("threshold", "low", "high"):
@@ -219,7 +231,9 @@ def from_parameters(told: Mapping[str, str], cards: Sequence[ModelCard]) -> Aske
     card = named(cards, told.get("model", cards[0].name))
     start = turned(first(card), card, told.get("label"))
     given: dict[str, Any] = {
-        name: told[name] for name in ("cell", "truth", "said", "text", "order") if name in told
+        name: told[name]
+        for name in ("cell", "truth", "said", "text", "remark", "order")
+        if name in told
     }
     if "said" in given:
         given.setdefault("cell", "all")
@@ -390,8 +404,16 @@ class Selection:
         return self.rows[start : start + PAGE]
 
 
-def select(asked: Asked, card: ModelCard, table: PredictionTable) -> Selection:
+def select(
+    asked: Asked, card: ModelCard, table: PredictionTable, remarks: Remarks | None = None
+) -> Selection:
     """Find the films that were asked for.
+
+    Args:
+        asked: Which.
+        card: The model's.
+        table: Its films.
+        remarks: What readers said of them, where that is known.
 
     Raises:
         UnknownName: On a group of which there is no film.
@@ -402,6 +424,9 @@ def select(asked: Asked, card: ModelCard, table: PredictionTable) -> Selection:
     wanted = by_choice[asked.choice] & members
     wanted &= (stands.scores >= asked.low) & (stands.scores <= asked.high)
     wanted &= _matching(table, asked.text)
+    if asked.remark:
+        told = remarks or {}
+        wanted &= np.array([asked.remark in told.get(file, ()) for file in table.files])
     rows = np.flatnonzero(wanted)
     files = np.array(table.files)[rows]
     keys = {
@@ -538,6 +563,8 @@ def _narrowed(found: Selection, card: ModelCard) -> str:
         clauses.append(f"scored {probability(asked.low)} to {probability(asked.high)}")
     if asked.text.strip():
         clauses.append(f"{'matches' if number == 1 else 'match'} '{asked.text.strip()}'")
+    if asked.remark:
+        clauses.append(REMARKS[asked.remark])
     if not clauses:
         return ""
     also = ""

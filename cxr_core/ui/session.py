@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import streamlit as st
@@ -18,11 +18,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cxr_core import gate
-from cxr_core.attribution import Attribution, explain
+from cxr_core.attribution import Attribution, Progress, explain, occluded
+from cxr_core.attribution.checks import MapCheck, counterpart_of, examine
 from cxr_core.cards import (
     ModelCard,
     list_models,
     load_evaluation,
+    load_explanations,
     load_history,
     load_predictions,
     model_folder,
@@ -31,11 +33,14 @@ from cxr_core.cards import (
 from cxr_core.classifier import Classifier, Prediction, load_classifier
 from cxr_core.errors import ArgumentError, CxrError, ModelError
 from cxr_core.evaluation import CalibrationBin, EvaluationReport, similar_scores
+from cxr_core.explanations import ExplanationReport
 from cxr_core.gate import GateReport
 from cxr_core.images import Radiograph, read_radiograph
 from cxr_core.phantom import sample_film
 from cxr_core.predictions import PredictionTable
-from cxr_core.preprocess import ModelInput, prepare, restore
+from cxr_core.preprocess import Box, ModelInput, prepare, region_at, restore
+from cxr_core.records import Read
+from cxr_core.ui import journal
 
 SAMPLE_NAME = "Sample film (computer-made)"
 # A film of 4 MP holds 16 MB here; more films than this are work for the command line.
@@ -44,6 +49,7 @@ MAX_FILMS = 40
 MAX_PIXELS_HELD = 200_000_000  # of all films of one reader: 0.8 GB
 # Longest side shown: enough for a screen of 4K, and quick to send.
 SHOWN_SIDE = 1280
+UNTESTED = "Not tested for this model."
 
 
 class Upload(Protocol):
@@ -55,14 +61,36 @@ class Upload(Protocol):
         """Return the file's bytes."""
 
 
+class Explained(NamedTuple):
+    """What a map explains: a label, or its absence, by a method."""
+
+    label: str
+    method: str
+    absence: bool = False
+
+
 @dataclass
 class Reading:
-    """What one model made of one film: its checks, its answer, its maps so far."""
+    """What one model made of one film: its checks, its answer, its maps so far.
+
+    Attributes:
+        gate: The checks of the film.
+        model_input: The film as the model read it; None when it was refused.
+        prediction: The answer; None when it was refused.
+        maps: What was explained.
+        checks: How far those maps hold on this film.
+        insisted: What the reader chose to see although it is withheld: a finding below its
+            operating point (method None), or a map that another method contradicts.
+        region: What the reader asked to be left out, and the answer without it.
+    """
 
     gate: GateReport
     model_input: ModelInput | None = None
     prediction: Prediction | None = None
-    maps: dict[tuple[str, str], Attribution] = field(default_factory=dict)
+    maps: dict[Explained, Attribution] = field(default_factory=dict)
+    checks: dict[Explained, MapCheck] = field(default_factory=dict)
+    insisted: set[tuple[str, str | None]] = field(default_factory=set)
+    region: tuple[Box, Prediction] | None = None
 
 
 @dataclass
@@ -76,6 +104,9 @@ class Film:
         serial: Which film of its session this is, counting those removed.
         stated_age: Years, as the reader says; None while unstated.
         readings: By model name and version.
+        original: The film as it came, while something of it is mended; else None.
+        mended: What was mended, one sentence each.
+        test_film: What a model's test record calls it, when it was opened from there.
     """
 
     name: str
@@ -84,6 +115,9 @@ class Film:
     serial: int = 0
     stated_age: float | None = None
     readings: dict[tuple[str, str], Reading] = field(default_factory=dict)
+    original: Radiograph | None = None
+    mended: tuple[str, ...] = ()
+    test_film: str = ""
 
     @property
     def age_years(self) -> float | None:
@@ -101,6 +135,22 @@ class Film:
             self.stated_age = years
             self.readings.clear()
 
+    def mend(self, mends: Sequence[gate.Mend]) -> None:
+        """Undo faults of the film as the reader asked; answers to the faulty film are forgotten."""
+        self.original = self.original or self.radiograph
+        for one in mends:
+            self.radiograph = gate.mended(self.radiograph, one)
+            self.mended += (one.done,)
+        self.shown = _shrink(self.radiograph.pixels)
+        self.readings.clear()
+
+    def take_back(self) -> None:
+        """Show the film as it came."""
+        if self.original is not None:
+            self.radiograph, self.original, self.mended = self.original, None, ()
+            self.shown = _shrink(self.radiograph.pixels)
+            self.readings.clear()
+
 
 @dataclass
 class Session:
@@ -109,8 +159,8 @@ class Session:
     Attributes:
         films: By digest, in order of arrival.
         failures: Why a file of the last batch could not be read, one sentence each.
+        unkept: Why the records could not take the last answer; "" when they did.
         chosen: Digest of the film on screen; None for the most suspicious.
-        overlay: The method whose map was shown last.
         seen: Counts the films that were ever put on screen.
         batch: Counts what was dropped. The uploader's key, so that each batch of files finds
             an empty one: what was read is not kept as bytes, header and all.
@@ -118,8 +168,8 @@ class Session:
 
     films: dict[str, Film] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
+    unkept: str = ""
     chosen: str | None = None
-    overlay: str = "grad-cam"
     batch: int = 0
     seen: int = 0
 
@@ -152,7 +202,7 @@ class Session:
         self.failures = []
         self.add(SAMPLE_NAME, sample_film())
 
-    def add(self, name: str, radiograph: Radiograph) -> None:
+    def add(self, name: str, radiograph: Radiograph, *, test_film: str = "") -> None:
         """Put a film on screen, or show it again.
 
         Raises:
@@ -173,6 +223,8 @@ class Session:
             self.seen += 1
             shown = _shrink(radiograph.pixels)
             self.films[radiograph.digest] = Film(name, radiograph, shown, self.seen)
+        if test_film:
+            self.films[radiograph.digest].test_film = test_film
         self.chosen = radiograph.digest
 
     def remove(self) -> None:
@@ -260,6 +312,7 @@ def _load(name: str, root: Path) -> Classifier:
     # quarter of a second and replaces Keras' state under the threads of other readers. The
     # classifiers here are few, shared, and live as long as the server: nothing is to clear.
     keras.backend.clear_session = _keep_session
+    gate.load_gate()  # it looks at every film first
     loaded = load_classifier(name, root)
     loaded.warm_up()
     return loaded
@@ -329,27 +382,101 @@ def read(film: Film, card: ModelCard) -> Reading:
             reading.model_input = prepare(film.radiograph, card.preprocessing)
             reading.prediction = classifier(card).predict(reading.model_input)
         film.readings[card.name, card.version] = reading
+        current().unkept = journal.keep(_entry(film, card, reading))
     return film.readings[card.name, card.version]
 
 
-def attribution(reading: Reading, card: ModelCard, label: str, method: str) -> Attribution:
+def _entry(film: Film, card: ModelCard, reading: Reading) -> Read:
+    """Say what goes into the records: scores and decisions, no pixel and no name."""
+    answers = reading.prediction.to_json() if reading.prediction is not None else []
+    return Read(
+        digest=film.radiograph.digest,
+        model=card.name,
+        version=card.version,
+        gate=reading.gate.to_json(),
+        predictions=answers,
+    )
+
+
+def attribution(
+    reading: Reading, card: ModelCard, asked: Explained, progress: Progress | None = None
+) -> Attribution:
     """Explain one label; class activation maps use the features of the answer's own pass.
+
+    A map is kept once it is whole: one that is interrupted leaves nothing behind.
 
     Raises:
         ModelError: When the film was refused.
     """
+    model_input, prediction = _answered(reading)
+    if asked not in reading.maps:
+        reading.maps[asked] = explain(
+            classifier(card),
+            model_input,
+            asked.label,
+            asked.method,
+            absence=asked.absence,
+            features=prediction.features,
+            progress=progress,
+        )
+    return reading.maps[asked]
+
+
+def examined(
+    film: Film,
+    reading: Reading,
+    card: ModelCard,
+    asked: Explained,
+    progress: Progress | None = None,
+) -> MapCheck:
+    """Check a map of this film: against another method, another framing, and the lungs.
+
+    Raises:
+        ModelError: When the film was refused.
+    """
+    model_input, prediction = _answered(reading)
+    if asked not in reading.checks:
+        other = asked._replace(method=counterpart_of(asked.method))
+        reading.checks[asked] = examine(
+            classifier(card),
+            model_input,
+            film.radiograph.pixels,
+            attribution(reading, card, asked),
+            features=prediction.features,
+            counterpart=attribution(reading, card, other, progress),
+            progress=progress,
+        )
+    return reading.checks[asked]
+
+
+def ask_about(reading: Reading, card: ModelCard, point: tuple[float, float] | None) -> None:
+    """Ask what the model says without the region around a point; None takes it back.
+
+    Raises:
+        ModelError: When the film was refused.
+    """
+    model_input, _ = _answered(reading)
+    reading.region = None
+    if point is not None:
+        box = region_at(*point, model_input.placement)
+        reading.region = box, classifier(card).predict(occluded(model_input, box))
+
+
+def verdict(card: ModelCard, label: str, method: str) -> str:
+    """Say what was measured of a model's maps, in a sentence."""
+    report = _explanations(card.name, card.version, str(models_root()))
+    return UNTESTED if report is None else report.verdict(method, label)
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def _explanations(name: str, version: str, root: str) -> ExplanationReport | None:
+    return load_explanations(name, Path(root))
+
+
+def _answered(reading: Reading) -> tuple[ModelInput, Prediction]:
     if reading.prediction is None or reading.model_input is None:
         raise ModelError("A film that the model refused has no explanation.")
-    key = (label, method)
-    if key not in reading.maps:
-        reading.maps[key] = explain(
-            classifier(card),
-            reading.model_input,
-            label,
-            method,
-            features=reading.prediction.features,
-        )
-    return reading.maps[key]
+    return reading.model_input, reading.prediction
 
 
 def laid_over(
@@ -360,10 +487,9 @@ def laid_over(
     Raises:
         ModelError: When the film was refused.
     """
-    if reading.model_input is None:
-        raise ModelError("A film that the model refused has no explanation.")
     height, width = film.shape
-    return restore(values, replace(reading.model_input.placement, height=height, width=width))
+    placement = _answered(reading)[0].placement
+    return restore(values, replace(placement, height=height, width=width))
 
 
 def _shrink(pixels: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,38 +1,57 @@
-"""The film on screen: its overlay, the controls of it, and why there is none.
+"""What lies over the film on screen: which explanations, or why there is none.
 
-The film itself is never altered: a map lies over it, and one key takes it off. What is not
-flagged is not explained, for a map of what was not found would point at nothing.
+The film itself is never altered: a map lies over it, and one key takes it off. A map is
+withheld, with the reason, where it would mislead: of a refused film, of a finding that was
+not flagged, and where two methods point at different places; the reader may insist. Maps are
+checked on this film once they are on screen, never before.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
 import numpy as np
 import streamlit as st
-from numpy.typing import NDArray
 from streamlit.delta_generator import DeltaGenerator
 
 from cxr_core import overlays
-from cxr_core.attribution import Attribution, list_methods
+from cxr_core.attribution import Attribution, Progress, get_method, list_methods
 from cxr_core.cards import ModelCard
+from cxr_core.ui import canvas, session
 from cxr_core.ui import reading as words
-from cxr_core.ui import session
-from cxr_core.ui.session import Film, Reading, Session
+from cxr_core.ui.canvas import Layer, Pane
+from cxr_core.ui.session import Explained, Film, Reading, Session
 
-Picture = tuple[overlays.Bytes, str]
-"""Pixels, and what they are for those who cannot see them."""
+NOTHING, ORIGINAL = "nothing", "original"
+# Forward passes; the film does not wait for a method that costs more.
+QUICK = 1.0
 
-ORIGINAL = "original"
-STYLES: dict[str, overlays.Style] = {"Heatmap": "heatmap", "Contour": "contour", "Both": "both"}
+
+@dataclass(frozen=True)
+class Shown:
+    """One map that the reader asked for.
+
+    Attributes:
+        asked: What it explains.
+        found: The map.
+        withheld: Why it is not drawn; empty when it is.
+    """
+
+    asked: Explained
+    found: Attribution
+    withheld: str
 
 
 def preview(state: Session, card: ModelCard) -> None:
     """Show the film while its model is still loading: nobody need wait to look at it."""
     if state.waiting(card) and not session.warm_up(card):
         film = state.film() or next(iter(state.films.values()))
-        _pictures([_plain(film)], "lightbox-early")
+        with st.container(key="lightbox-early"):
+            # As PNG: left to choose, Streamlit would make it a JPEG.
+            picture = overlays.png(overlays.to_grey(film.shown))
+            st.image(picture, alt=_title(film), width="stretch", output_format="PNG")
 
 
 def show(card: ModelCard, film: Film, reading: Reading, label: str | None) -> None:
@@ -44,124 +63,228 @@ def show(card: ModelCard, film: Film, reading: Reading, label: str | None) -> No
         reading: What the model made of it.
         label: Whose evidence is shown; None when there is no answer.
     """
-    method, beside, download = _toolbar()
-    withheld = _withheld(reading, label)
-    if method == ORIGINAL or withheld or label is None:
-        _pictures([_plain(film)])
+    methods, beside, download = _toolbar()
+    stage, below = st.container(), st.container()
+    if label is None or not _may_explain(reading, label):
+        with stage:
+            _draw(card, film, reading, [Pane("Original", _title(film))])
+        with below:
+            _region(reading, label)
+            _not_explained(reading, label)
         _offer(download, film.name, lambda: overlays.png(overlays.to_grey(film.radiograph.pixels)))
-        if method != ORIGINAL:
-            _note(withheld)
         return
-    with st.spinner(f"{words.method_name(method)}, looking for {words.spoken(label)}"):
-        found = session.attribution(reading, card, label, method)
-    stage = st.container()
-    opacity, style = _legend(found)
-    line = " The line runs at half of the peak." if style != "heatmap" else ""
-    _note(words.explanation_in_words(found) + line)
-
-    def draw(pixels: NDArray[np.float32]) -> overlays.Bytes:
-        values = session.laid_over(found.values, reading, pixels)
-        return overlays.overlay(pixels, values, opacity=opacity, signed=found.signed, style=style)
-
-    title = f"Chest film with {words.method_name(method)} for {words.spoken(label)}"
+    with below:
+        _region(reading, label)
+        absence = _for_or_against(reading, label)
+        asked = [Explained(label, method, absence) for method in methods]
+        maps = [_at_hand(card, reading, one) for one in asked]
+        slots = _notes(card, reading, maps)
     with stage:
-        _pictures([*([_plain(film)] if beside else []), (draw(film.shown), title)])
-    _offer(download, film.name, lambda: overlays.png(draw(film.radiograph.pixels)))
+        panes = [_pane(film, reading, *one) for one in zip(asked, maps, strict=True)]
+        original = [Pane("Original", _title(film))] if beside else []
+        _draw(card, film, reading, [*panes, *original])
+    _offer(download, film.name, lambda: _picture(film, reading, maps[0]))
+    _work(card, film, reading, dict(zip(asked, slots, strict=True)))
 
 
-def _toolbar() -> tuple[str, bool, DeltaGenerator]:
-    """Ask what lies over the film; return it, whether side by side, and a place for more."""
+def _toolbar() -> tuple[list[str], bool, DeltaGenerator]:
+    """Ask what lies over the film.
+
+    Returns:
+        One or two methods, whether the film alone stands beside them, and a place for more.
+    """
+    methods = list_methods()
+    told = "\n\n".join(f"**{get_method(one).title}**: {get_method(one).shows}." for one in methods)
     with st.container(horizontal=True, vertical_alignment="center", key="toolbar"):
-        st.session_state.setdefault("method", session.current().overlay)
-        method = st.segmented_control(
-            "Overlay",
-            [ORIGINAL, *list_methods()],
-            required=True,
-            format_func=lambda name: "Original" if name == ORIGINAL else words.method_name(name),
+        # Choosers that take no typing leave the keys to the viewer.
+        method = st.selectbox(
+            "Explained by",
+            methods,
+            format_func=words.method_name,
             key="method",
-            label_visibility="collapsed",
+            help=told,
+            filter_mode=None,
             persist_state="session",
+            width=250,
         )
-        st.button("Original, and back", on_click=_swap, shortcut="O", type="tertiary")
+        beside = st.selectbox(
+            "Beside it",
+            [NOTHING, ORIGINAL, *methods],
+            format_func=lambda one: (
+                one.capitalize() if one in (NOTHING, ORIGINAL) else words.method_name(one)
+            ),
+            key="beside",
+            filter_mode=None,
+            persist_state="session",
+            width=250,
+        )
         st.space("stretch")
-        beside = st.toggle("Side by side", key="beside", persist_state="session")
         download = st.container(width="content")
-    return method or ORIGINAL, beside, download
+    chosen = [method, *([beside] if beside not in (NOTHING, ORIGINAL, method) else [])]
+    return chosen, beside == ORIGINAL, download
 
 
-def _swap() -> None:
-    """Take the overlay off the film, or lay the last one on again."""
-    state, shown = session.current(), st.session_state["method"]
-    st.session_state["method"] = state.overlay if shown == ORIGINAL else ORIGINAL
-    state.overlay = shown if shown != ORIGINAL else state.overlay
+def _may_explain(reading: Reading, label: str) -> bool:
+    if reading.prediction is None:
+        return False
+    return reading.prediction.label(label).flag or (label, None) in reading.insisted
 
 
-def _legend(found: Attribution) -> tuple[float, overlays.Style]:
-    """Say what the colours mean; ask how strong they are and whether to draw lines."""
-    with st.container(horizontal=True, vertical_alignment="center", key="legend"):
-        st.html(_colour_bar(found.signed, words.spoken(found.label)), width="content")
-        st.space("stretch")
-        opacity: int = st.slider(
-            "Opacity of the overlay, per cent",
-            0, 100, 50, 5,
-            format="opacity %d %%",
-            key="opacity",
-            label_visibility="collapsed",
-            persist_state="session",
-            width=150,
-        )  # fmt: skip
-        style = st.segmented_control(
-            "Draw the overlay as",
-            list(STYLES),
-            default="Heatmap",
-            required=True,
-            key="style",
-            label_visibility="collapsed",
-            persist_state="session",
-        )
-    return opacity / 100, STYLES[style]
+def _not_explained(reading: Reading, label: str | None) -> None:
+    """Say why there is no map; offer that of a finding which was not flagged."""
+    with st.container(horizontal=True, vertical_alignment="center", key="withheld"):
+        _note(words.unexplained_in_words(reading.prediction, label))
+        if reading.prediction is not None and label is not None:
+            _insist(reading, (label, None))
 
 
-def _colour_bar(signed: bool, label: str) -> str:
-    """Say what the colours of an overlay mean."""
-    table = overlays.colour_table(signed)
-    stops = ", ".join(
-        f"rgba({red}, {green}, {blue}, {alpha / 255:.2f})"
-        for red, green, blue, alpha in table[int(signed) :: 15].tolist()
-    )
-    ends = (f"against {label}", f"for {label}") if signed else ("no evidence", f"for {label}")
-    return (
-        f'<div class="cxr-scale" role="img" aria-label="Colours: {escape(" to ".join(ends))}">'
-        f'<span>{escape(ends[0])}</span><i style="background:linear-gradient(90deg, {stops})"></i>'
-        f"<span>{escape(ends[1])}</span></div>"
+def _insist(reading: Reading, what: tuple[str, str | None]) -> None:
+    st.button(
+        "Show it all the same",
+        key=f"insist-{what[1]}",
+        on_click=lambda: reading.insisted.add(what),
+        type="tertiary",
     )
 
 
-def _withheld(reading: Reading, label: str | None) -> str:
-    """Say why no explanation is shown; empty when one is."""
-    if reading.prediction is None or label is None:
-        return "No explanation: the model gave no answer for this film."
-    if not reading.prediction.label(label).flag:
-        return (
-            f"No explanation: {words.spoken(label)} was not flagged, and a map of what was not "
-            "found would point at nothing."
-        )
-    return ""
+def _for_or_against(reading: Reading, label: str) -> bool:
+    """Say that a finding was not flagged, and ask whether to show what speaks against it."""
+    if reading.prediction is None or reading.prediction.label(label).flag:
+        return False
+    with st.container(horizontal=True, vertical_alignment="center", key="unflagged"):
+        _note(f"This explains {words.spoken(label)}, which was not flagged.")
+        return st.toggle("What speaks against it", key="against", persist_state="session")
 
 
-def _plain(film: Film) -> Picture:
-    return overlays.to_grey(film.shown), f"Chest film {film.name}"
+def _at_hand(card: ModelCard, reading: Reading, asked: Explained) -> Shown | None:
+    """Explain at once what takes a moment; return None for what is slow and not known yet."""
+    if asked not in reading.maps and get_method(asked.method).cost > QUICK:
+        return None
+    found = session.attribution(reading, card, asked)
+    check = reading.checks.get(asked)
+    insisted = (asked.label, asked.method) in reading.insisted
+    reason = "" if check is None or insisted else words.contradiction(asked.method, check)
+    return Shown(asked, found, reason)
 
 
-def _pictures(pictures: Sequence[Picture], key: str = "lightbox") -> None:
-    with st.container(key=key):
-        for column, (pixels, title) in zip(st.columns(len(pictures)), pictures, strict=True):
-            # As PNG: left to choose, Streamlit would make it a JPEG.
-            column.image(overlays.png(pixels), alt=title, width="stretch", output_format="PNG")
+def _notes(card: ModelCard, reading: Reading, maps: Sequence[Shown | None]) -> list[DeltaGenerator]:
+    """Write under each map what it says and how far it holds; return the places of these."""
+    slots = []
+    for number, (column, one) in enumerate(zip(st.columns(len(maps)), maps, strict=True)):
+        with column.container(key=f"note-{number}"):
+            slots.append(st.empty())
+            if one is not None:
+                slots[-1].html(_line(_caption(card, reading, one)))
+            if one is not None and one.withheld:
+                _insist(reading, (one.asked.label, one.asked.method))
+    return slots
+
+
+def _caption(card: ModelCard, reading: Reading, one: Shown) -> str:
+    tested = session.verdict(card, one.asked.label, one.asked.method)
+    return one.withheld or words.map_in_words(one.found, tested, reading.checks.get(one.asked))
+
+
+def _work(
+    card: ModelCard, film: Film, reading: Reading, slots: Mapping[Explained, DeltaGenerator]
+) -> None:
+    """Do what takes longer, now that the film is on screen: slow maps first, then the checks.
+
+    Each says how far it is. Streamlit stops it there when the reader moves on; what was
+    finished is kept.
+    """
+    waiting = [one for one in slots if one not in reading.maps]
+    for one in waiting:
+        doing = f"{words.method_name(one.method)}, looking for {words.spoken(one.label)}"
+        session.attribution(reading, card, one, _telling(slots[one], doing))
+    if waiting:
+        st.rerun()
+    for one, slot in slots.items():
+        shown = _at_hand(card, reading, one)
+        if shown is None or one in reading.checks or not shown.found.values.any():
+            continue
+        telling = _telling(slot, "Checking the map on this film", _caption(card, reading, shown))
+        if words.contradiction(one.method, session.examined(film, reading, card, one, telling)):
+            st.rerun()
+        slot.html(_line(_caption(card, reading, shown)))
+
+
+def _telling(slot: DeltaGenerator, doing: str, before: str = "") -> Progress:
+    """Say in a line how far some work is."""
+
+    def tell(done: int, total: int) -> None:
+        slot.html(_line(f"{before} {doing}, {100 * min(done / max(total, 1), 1):.0f} %."))
+
+    tell(0, 1)
+    return tell
+
+
+def _draw(card: ModelCard, film: Film, reading: Reading, panes: list[Pane]) -> None:
+    """Draw the film; a click on it asks about a region, unless the film was refused."""
+
+    def ask(point: tuple[float, float] | None) -> None:
+        session.ask_about(reading, card, point)
+
+    region = reading.region[0] if reading.region is not None else None
+    canvas.show(film, panes, region, ask if reading.prediction is not None else None)
+
+
+def _pane(film: Film, reading: Reading, asked: Explained, one: Shown | None) -> Pane:
+    """Put a map into the form that the browser draws; what is not shown draws nothing."""
+    name, label = words.method_name(asked.method), words.spoken(asked.label)
+    if one is None or one.withheld or reading.model_input is None:
+        return Pane(name, _title(film))
+    laid = session.laid_over(one.found.values, reading, film.shown)
+    end = overlays.full_colour(laid, signed=one.found.signed)
+    if end is None:
+        return Pane(name, _title(film))
+    what, opposite = f"for {label}", f"against {label}"
+    if asked.absence:
+        what, opposite = opposite, what
+    ends = (opposite if one.found.signed else "no evidence", what)
+    square = canvas.square_of(reading.model_input.placement)
+    values = np.asarray(one.found.values / np.float32(end), np.float32)
+    title = f"{_title(film)} with {name}, {what}"
+    lined = overlays.has_outlines(one.found.values, end)
+    return Pane(name, title, Layer(values, square, one.found.signed, ends, lined))
+
+
+def _picture(film: Film, reading: Reading, one: Shown | None) -> bytes:
+    """Draw a map over its film at full size, as PNG; the film alone where none is shown."""
+    pixels = film.radiograph.pixels
+    if one is None or one.withheld:
+        return overlays.png(overlays.to_grey(pixels))
+    signed, values = one.found.signed, session.laid_over(one.found.values, reading, pixels)
+    end = overlays.full_colour(values, signed=signed)
+    lined = end is not None and overlays.has_outlines(one.found.values, end)
+    style: overlays.Style = "both" if lined else "heatmap"
+    return overlays.png(overlays.overlay(pixels, values, signed=signed, style=style))
+
+
+def _region(reading: Reading, label: str | None) -> None:
+    """Say how the answer moves without the region that the reader clicked."""
+    if reading.region is None or reading.prediction is None or label is None:
+        return
+    before, after = reading.prediction.label(label), reading.region[1].label(label)
+    with st.container(horizontal=True, vertical_alignment="center", key="region"):
+        _note(words.region_in_words(before, after))
+        st.button("Clear the region", on_click=lambda: _clear(reading), type="tertiary")
+
+
+def _clear(reading: Reading) -> None:
+    reading.region = None
+
+
+def _title(film: Film) -> str:
+    return f"Chest film {film.name}"
+
+
+def _line(sentence: str) -> str:
+    return f'<p class="cxr-note">{escape(sentence.strip())}</p>'
 
 
 def _note(sentence: str) -> None:
-    st.html(f'<p class="cxr-note">{escape(sentence)}</p>')
+    st.html(_line(sentence), width="content")
 
 
 def _offer(place: DeltaGenerator, name: str, make: Callable[[], bytes]) -> None:

@@ -14,7 +14,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from cxr_core.cards import ModelCard
 from cxr_core.classifier import LabelPrediction, Prediction
-from cxr_core.gate import GateReport
+from cxr_core.gate import GateReport, mend_for
 from cxr_core.images import MAX_AGE_YEARS
 from cxr_core.ui import reading as words
 from cxr_core.ui import selection, session
@@ -209,6 +209,21 @@ def answer(card: ModelCard, film: Film, reading: Reading) -> None:
         f'{lead}<h1><span class="verdict">{escape(verdict)}{colon}</span>{escape(rest)}</h1>'
         f'<div class="detail">{detail}</div></section>'
     )
+    mends(film, reading)
+
+
+def mends(film: Film, reading: Reading) -> None:
+    """Offer to undo what the gate found, and to take back what was undone."""
+    offered = mend_for(reading.gate)
+    if not offered and not film.mended:
+        return
+    with st.container(horizontal=True, gap="small", key="mends"):
+        if offered:
+            first, *rest = (one.offer for one in offered)
+            title = " and ".join([first, *(offer[0].lower() + offer[1:] for offer in rest)])
+            st.button(title, on_click=film.mend, args=(offered,), key="mend")
+        if film.mended:
+            st.button("Show the film as it came", on_click=film.take_back, type="tertiary")
 
 
 def basis(card: ModelCard, film: Film, reading: Reading) -> str | None:
@@ -308,7 +323,7 @@ def facts(film: Film) -> None:
     """Show what the file says; ask for the age where it is silent."""
     silent = film.radiograph.facts.age_years is None
     left, right = st.columns([5, 2], vertical_alignment="center") if silent else (st, st)
-    text = words.facts_in_words(film.radiograph, film.age_years)
+    text = " · ".join([words.facts_in_words(film.radiograph, film.age_years), *film.mended])
     left.html(f'<p class="cxr-note"><strong>{escape(film.name)}</strong><br>{escape(text)}</p>')
     if silent:
         key = f"age-{film.serial}"  # a film that comes back is asked about anew

@@ -1,0 +1,170 @@
+"""The viewer's way to the browser: what the component in `static/` is sent, and what it says.
+
+A film is sent once, by a component that draws nothing: Streamlit does not send again what
+has not changed, so that a new map costs its own few bytes. The maps follow on their own
+grid, in units of where their colours end; films and maps meet in the browser, which draws
+them as `overlays` does. Of what the reader does there, Python hears only where he clicked.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import streamlit as st
+from numpy.typing import NDArray
+
+from cxr_core import overlays
+from cxr_core.preprocess import Box, Placement
+from cxr_core.ui.session import Film
+
+STATIC = Path(__file__).with_name("static")
+FILM_SCRIPTS = ("payload.js", "film.js")
+SCRIPTS = ("payload.js", "webgl.js", "software.js", "view.js", "viewer.js")
+KEY = "viewer"
+KINDS = {np.dtype(np.uint8): "u1", np.dtype(np.float32): "f4"}
+
+Asked = Callable[[tuple[float, float] | None], None]
+"""Told where the film was clicked, in shares of its width and height; None: take it back."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A map as the browser draws it.
+
+    Attributes:
+        values: float32 (h, w) over the model's square, divided by where the colours end.
+        square: Where the film lies in that square: left, top, width and height, in shares.
+        signed: Whether negative values speak against.
+        ends: What the two ends of the colours mean.
+        lined: Whether lines around its evidence are drawn over its colours, too.
+    """
+
+    values: NDArray[np.float32]
+    square: Box
+    signed: bool
+    ends: tuple[str, str]
+    lined: bool = True
+
+
+@dataclass(frozen=True)
+class Pane:
+    """One view of the film.
+
+    Attributes:
+        name: Written under it where there are two.
+        title: What it shows, for those who cannot see it.
+        layer: The map over the film; None for the film alone.
+    """
+
+    name: str
+    title: str
+    layer: Layer | None = None
+
+
+def square_of(placement: Placement) -> Box:
+    """Return where a film lies in the model's square: left, top, width, height, in shares."""
+    edges = (placement.left, placement.top, placement.inner_width, placement.inner_height)
+    left, top, width, height = (edge / placement.size for edge in edges)
+    return left, top, width, height
+
+
+def show(film: Film, panes: Sequence[Pane], region: Box | None, asked: Asked | None) -> None:
+    """Draw the film, once for each pane; all are looked at alike.
+
+    Args:
+        film: On screen.
+        panes: One or two.
+        region: Outlined on the film.
+        asked: Told of clicks on the film; None when they mean nothing.
+    """
+    pixels = _shown_pixels(film)
+    name = blake2b(pixels.tobytes(), digest_size=16).hexdigest()
+    with st.container(key="film-sent"):
+        _film(key="film-bytes", data=packed_film(film, name, pixels))
+    with st.container(key="lightbox"):
+        _viewer(
+            key=KEY,
+            data=packed_panes(name, panes, region, asks=asked is not None),
+            on_asked_change=lambda: _hear(asked),
+        )
+
+
+def _hear(asked: Asked | None) -> None:
+    """Pass a click on, unless it is not one: what comes from a browser may be anything."""
+    said = st.session_state[KEY]["asked"]
+    if asked is None or not isinstance(said, list) or len(said) not in (0, 2):
+        return
+    if all(isinstance(one, int | float) and 0 <= one <= 1 for one in said):
+        asked((float(said[0]), float(said[1])) if said else None)
+
+
+def _shown_pixels(film: Film) -> NDArray[Any]:
+    """Return a film as shown: uint8, or uint16 where its file holds more than 8 bits."""
+    if film.radiograph.facts.bits <= 8:
+        return overlays.to_grey(film.shown)
+    fine: NDArray[np.uint16] = np.rint(np.clip(film.shown, 0, 1) * np.float32(65535)).astype("<u2")
+    return fine
+
+
+def packed_film(film: Film, name: str, pixels: NDArray[Any]) -> bytes:
+    """Pack a film under a name, which is that of its pixels: a mended film is another."""
+    height, width = pixels.shape
+    header = {
+        "film": name,
+        "width": width,
+        "height": height,
+        "fullWidth": film.radiograph.pixels.shape[1],
+        "bytes": pixels.itemsize,
+    }
+    return pack(header, pixels=np.ascontiguousarray(pixels).view(np.uint8))
+
+
+def packed_panes(film: str, panes: Sequence[Pane], region: Box | None, *, asks: bool) -> bytes:
+    """Pack what is drawn over the film of a name, and whether a click on it means anything."""
+    arrays: dict[str, NDArray[Any]] = {}
+    told = []
+    for number, pane in enumerate(panes):
+        layer = None
+        if pane.layer is not None:
+            values, table = f"values{number}", f"table{number}"
+            arrays[values] = pane.layer.values
+            arrays[table] = overlays.colour_table(pane.layer.signed)
+            height, width = pane.layer.values.shape
+            layer = {
+                "values": values, "table": table, "width": width, "height": height,
+                "square": pane.layer.square, "signed": pane.layer.signed,
+                "ends": pane.layer.ends, "lined": pane.layer.lined, "level": overlays.LEVEL,
+                "lines": overlays.line_colours(pane.layer.signed),
+            }  # fmt: skip
+        told.append({"film": film, "name": pane.name, "title": pane.title, "layer": layer})
+    return pack({"panes": told, "region": region, "asks": asks}, **arrays)
+
+
+def pack(header: dict[str, Any], **arrays: NDArray[Any]) -> bytes:
+    """Write facts and arrays as one run of bytes, as `unpack` in static/payload.js reads it.
+
+    Args:
+        header: JSON values; `arrays` holds where each array lies in what follows.
+        arrays: uint8 or float32.
+    """
+    places, parts, start = {}, [], 0
+    for name, array in arrays.items():
+        parts.append(np.ascontiguousarray(array).tobytes())
+        places[name] = {"kind": KINDS[array.dtype], "start": start, "length": len(parts[-1])}
+        start += len(parts[-1])
+    text = json.dumps(header | {"arrays": places}, allow_nan=False).encode()
+    return b"".join([len(text).to_bytes(4, "little"), text, *parts])
+
+
+def _text(*names: str) -> str:
+    return "\n".join((STATIC / name).read_text() for name in names)
+
+
+_film = st.components.v2.component("cxr_film", js=_text(*FILM_SCRIPTS))
+_viewer = st.components.v2.component(
+    "cxr_viewer", html=_text("viewer.html"), css=_text("viewer.css"), js=_text(*SCRIPTS)
+)

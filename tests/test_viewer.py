@@ -1,0 +1,746 @@
+"""The viewer, alone in a real browser: its pixels read back and compared with `overlays`.
+
+The component's own files run in Debian's Chromium on a bare page, fed with what `canvas`
+packs; no server and no network. What Python makes of clicks, and the reading page around
+the viewer, are in test_pages and test_browser.
+"""
+
+import base64
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from playwright.sync_api import Page, sync_playwright
+
+from cxr_core import overlays
+from cxr_core.images import Facts, Radiograph
+from cxr_core.phantom import thorax
+from cxr_core.preprocess import Placement, Preprocessing, place, restore
+from cxr_core.ui import canvas
+from cxr_core.ui.canvas import Layer, Pane
+from cxr_core.ui.session import Film
+
+CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
+HEIGHT, WIDTH = 300, 240
+WITHOUT_WEBGL = """
+const give = HTMLCanvasElement.prototype.getContext;
+HTMLCanvasElement.prototype.getContext = function (kind, ...rest) {
+  return kind === "webgl2" ? null : give.call(this, kind, ...rest);
+};"""
+HARNESS = """
+async ({ html, css, film, viewer }) => {
+  const module = (text) => import(URL.createObjectURL(new Blob([text], {type: "text/javascript"})));
+  const [hold, show] = [(await module(film)).default, (await module(viewer)).default];
+  document.body.innerHTML =
+    `<input id="typing"><div id="film"></div><div id="host"><style>${css}</style>${html}</div>`;
+  document.body.style.margin = 0;
+  const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+  const at = (id) => document.getElementById(id);
+  Object.assign(globalThis, { hold, bytes, told: [] });
+  globalThis.sendFilm = (text) => hold({ data: bytes(text), parentElement: at("film") });
+  globalThis.sendPanes = (text) => show({ data: bytes(text), parentElement: at("host"),
+    setTriggerValue: (name, value) => told.push([name, value]) });
+  globalThis.frames = () => new Promise((done) =>
+    requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done))));
+  globalThis.pixels = async (number) => {
+    await frames();
+    const shown = document.querySelectorAll("canvas")[number];
+    const copy = Object.assign(document.createElement("canvas"),
+      { width: shown.width, height: shown.height });
+    const pen = copy.getContext("2d");
+    pen.drawImage(shown, 0, 0);
+    const { data } = pen.getImageData(0, 0, copy.width, copy.height);
+    let text = "";
+    for (let k = 0; k < data.length; k += 32768)
+      text += String.fromCharCode(...data.subarray(k, k + 32768));
+    return [copy.width, copy.height, btoa(text)];
+  };
+}"""
+
+browser_only = pytest.mark.browser
+
+
+@dataclass
+class Room:
+    """A page with the viewer in it."""
+
+    page: Page
+
+    def send(self, film: Film, *panes: Pane, region: Any = None, asks: bool = True) -> None:
+        self.page.evaluate("text => sendFilm(text)", packed(sent(film)))
+        self.draw(film, *panes, region=region, asks=asks)
+
+    def draw(self, film: Film, *panes: Pane, region: Any = None, asks: bool = True) -> None:
+        told = canvas.packed_panes(film.name, panes, region, asks=asks)
+        self.page.evaluate("async (text) => { sendPanes(text); await frames(); }", packed(told))
+
+    def turn(self, notches: int, zoom: float) -> None:
+        """Turn the wheel one notch after another, until the film is so large."""
+        for _ in range(abs(notches)):
+            self.page.mouse.wheel(0, -100 if notches > 0 else 100)
+        view = "document.querySelector('.viewer').viewer.view"
+        self.page.wait_for_function(f"Math.abs({view}.zoom - {zoom}) < 1e-6")
+
+    def pixels(self, number: int = 0) -> np.ndarray:
+        """Return what a pane's canvas holds, int (h, w, 3)."""
+        width, height, text = self.page.evaluate("number => pixels(number)", number)
+        data = np.frombuffer(base64.b64decode(text), np.uint8).reshape(height, width, 4)
+        assert (data[..., 3] == 255).all()
+        return data[..., :3].astype(int)
+
+    def film_pixels(self, film: Film, number: int = 0) -> np.ndarray:
+        """Return the film's part of the canvas at one pixel for one, as pressing 1:1 shows it."""
+        self.press("1:1")
+        shown = self.pixels(number)
+        height, width = film.shown.shape
+        top, left = -(-(shown.shape[0] - height) // 2), -(-(shown.shape[1] - width) // 2)
+        return shown[top : top + height, left : left + width]
+
+    def press(self, name: str) -> None:
+        self.page.get_by_role("button", name=name, exact=True).click()
+
+    def slide(self, name: str, value: int) -> None:
+        self.page.get_by_label(name).fill(str(value))
+
+    def told(self) -> list[Any]:
+        return list(self.page.evaluate("told.splice(0)"))
+
+    def point(self, across: float, down: float, number: int = 0) -> tuple[float, float]:
+        """Return where a share of a pane's canvas lies on the page."""
+        box = self.page.locator("canvas").nth(number).bounding_box()
+        assert box is not None
+        return box["x"] + across * box["width"], box["y"] + down * box["height"]
+
+
+def sent(film: Film) -> bytes:
+    return canvas.packed_film(film, film.name, canvas._shown_pixels(film))
+
+
+def packed(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    if not Path(CHROMIUM).exists():
+        pytest.skip("chromium is not installed: apt-get install chromium")
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS)
+        yield started
+        started.close()
+
+
+@pytest.fixture(params=["webgl", "software"])
+def either_room(chromium: Any, request: pytest.FixtureRequest) -> Iterator[Room]:
+    """The viewer with WebGL 2, and in a browser that has none."""
+    yield from rooms(chromium, WITHOUT_WEBGL if request.param == "software" else "")
+
+
+@pytest.fixture
+def room(chromium: Any) -> Iterator[Room]:
+    yield from rooms(chromium, "")
+
+
+def rooms(chromium: Any, script: str) -> Iterator[Room]:
+    page = chromium.new_page(viewport={"width": 700, "height": 620}, has_touch=True)
+    complaints: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("console", lambda said: said.type == "error" and complaints.append(said.text))
+    if script:
+        page.add_init_script(script)
+    page.goto("about:blank")
+    texts = {
+        "html": canvas._text("viewer.html"),
+        "css": canvas._text("viewer.css") + ":root { --cxr-viewer-height: 520px; }",
+        "film": canvas._text(*canvas.FILM_SCRIPTS),
+        "viewer": canvas._text(*canvas.SCRIPTS),
+    }
+    page.evaluate(HARNESS, texts)
+    yield Room(page)
+    page.close()
+    assert complaints == []
+
+
+def film_of(pixels: np.ndarray, *, bits: int = 8, name: str = "one") -> Film:
+    shown = np.asarray(pixels, np.float32)
+    return Film(name, Radiograph(shown, Facts("PNG", bits, "MONOCHROME2"), name), shown)
+
+
+def chest(name: str = "one", bits: int = 8) -> Film:
+    return film_of(thorax(HEIGHT, WIDTH, seed=3).pixels, name=name, bits=bits)
+
+
+def bump(rows: int, columns: int, at: tuple[float, float], width: float) -> np.ndarray:
+    """A smooth hill on a grid of cells; `at` in shares of the height and the width."""
+    y, x = np.mgrid[:rows, :columns]
+    distance = np.hypot((y + 0.5) / rows - at[0], (x + 0.5) / columns - at[1])
+    return np.exp(-((distance / width) ** 2)).astype(np.float32)
+
+
+def fitted(values: np.ndarray, placement: Placement, *, signed: bool = False) -> Pane:
+    """Lay a map over a film as the reading page does."""
+    end = overlays.full_colour(restore(values, placement), signed=signed)
+    assert end is not None
+    layer = Layer(
+        (values / np.float32(end)).astype(np.float32),
+        canvas.square_of(placement),
+        signed,
+        ("against", "for") if signed else ("nothing", "for"),
+    )
+    return Pane("Map", "Film with its map", layer)
+
+
+def whole(pixels: np.ndarray) -> Placement:
+    return place(*pixels.shape, Preprocessing(size=64))
+
+
+PLAIN = Pane("Original", "Film")
+HILL = bump(8, 8, (0.4, 0.6), 0.25)
+
+
+# --- pixels ---
+
+
+@browser_only
+@pytest.mark.parametrize("bits", [8, 12])
+def test_the_film_is_shown_as_it_is(either_room: Room, bits: int) -> None:
+    film = chest(bits=bits)
+    either_room.send(film, PLAIN)
+    shown = either_room.film_pixels(film)
+    assert np.abs(shown - overlays.to_grey(film.shown)[..., None]).max() <= 1
+
+
+@browser_only
+def test_sixteen_bits_survive_a_narrow_window(either_room: Room) -> None:
+    """Greys that eight bits would join are told apart when the window opens between them."""
+    ramp = np.tile(np.linspace(0.5, 0.5 + 16 / 65535, WIDTH), (HEIGHT, 1))
+    film = film_of(ramp, bits=16)
+    either_room.send(film, PLAIN)
+    assert len(np.unique(either_room.film_pixels(film))) <= 2
+    either_room.page.evaluate(
+        "Object.assign(document.querySelector('.viewer').viewer.view,"
+        " { width: 16 / 65535, level: 0.5 + 8 / 65535 })"
+    )
+    row = either_room.film_pixels(film)[HEIGHT // 2, :, 0]
+    assert len(np.unique(row)) >= 14
+    assert (np.diff(row) >= 0).all()
+
+
+@browser_only
+@pytest.mark.parametrize("fit", ["stretch", "letterbox"])
+@pytest.mark.parametrize("signed", [False, True])
+def test_a_map_lies_exactly_where_restore_puts_it(
+    either_room: Room, fit: Any, signed: bool
+) -> None:
+    film = chest()
+    placement = place(HEIGHT, WIDTH, Preprocessing(size=64, fit=fit))
+    values = bump(8, 8, (0.3, 0.7), 0.3) - (bump(8, 8, (0.8, 0.3), 0.2) if signed else 0)
+    either_room.send(film, fitted(values, placement, signed=signed))
+    either_room.press("Heatmap")
+    shown = either_room.film_pixels(film)
+    drawn = overlays.overlay(film.shown, restore(values, placement), signed=signed).astype(int)
+    apart = np.abs(shown - drawn)
+    assert (drawn.max(axis=2) - drawn.min(axis=2)).max() > 80, "the map is coloured"
+    # A value on the border of two of the 256 levels may fall to either side: 2 greys at most.
+    assert apart.max() <= 4
+    assert (apart <= 1).mean() > 0.99
+    moved = np.abs(np.roll(shown, 2, axis=1) - drawn)
+    assert (moved <= 1).mean() < 0.9, "two pixels aside it would not fit"
+
+
+@browser_only
+def test_no_opacity_is_the_film(either_room: Room) -> None:
+    film = chest()
+    either_room.send(film, fitted(HILL, whole(film.shown)))
+    coloured = either_room.film_pixels(film)
+    peak = int(0.4 * HEIGHT), int(0.6 * WIDTH)
+    assert np.ptp(coloured[peak]) > 60, "coloured where the map peaks"
+    either_room.slide("Opacity", 0)
+    grey = overlays.to_grey(film.shown)[..., None]
+    assert np.abs(either_room.film_pixels(film) - grey).max() <= 1
+    either_room.slide("Opacity", 100)
+    full = either_room.film_pixels(film)
+    assert np.ptp(full[peak]) > np.ptp(coloured[peak])
+
+
+@browser_only
+def test_what_lies_below_the_threshold_is_hidden(either_room: Room) -> None:
+    film = chest()
+    either_room.send(film, fitted(HILL, whole(film.shown)))
+    either_room.press("Heatmap")
+    before = either_room.film_pixels(film)
+    either_room.slide("Hide below", 60)
+    after = either_room.film_pixels(film)
+    values = restore(HILL, whole(film.shown))
+    share, grey = values / values.max(), overlays.to_grey(film.shown)[..., None]
+    assert np.abs(after - grey)[share < 0.59].max() <= 1
+    assert (after == before)[share > 0.61].all()
+    assert (np.abs(before - grey).max(axis=2) > 8)[(share > 0.4) & (share < 0.59)].mean() > 0.9
+
+
+@browser_only
+def test_the_contour_runs_at_half_of_the_peak_and_nowhere_else(either_room: Room) -> None:
+    film = film_of(np.full((HEIGHT, WIDTH), 0.3))
+    values = bump(32, 32, (0.5, 0.5), 0.3)
+    either_room.send(film, fitted(values, whole(film.shown)))
+    either_room.press("Contour")
+    shown = either_room.film_pixels(film)
+    share = restore(values, whole(film.shown))
+    share = share / share.max()
+    touched = np.abs(shown - overlays.to_grey(film.shown)[..., None]).max(axis=2) > 3
+    assert not touched[np.abs(share - 0.5) > 0.1].any()
+    line = np.array([255, 210, 122])  # overlays.LINE
+    near = np.abs(shown - line).max(axis=2) < 30
+    assert near[np.abs(share - 0.5) < 0.004].mean() > 0.9
+
+
+@browser_only
+def test_no_contour_runs_beside_a_step_that_stops_short(either_room: Room) -> None:
+    film = film_of(np.full((HEIGHT, WIDTH), 0.3))
+    values = np.full((64, 64), 0.1, np.float32)
+    values[16:48, 16:48] = 0.45
+    values[30:34, 30:34] = 1
+    either_room.send(film, fitted(values, whole(film.shown)))
+    either_room.press("Contour")
+    touched = (np.ptp(either_room.film_pixels(film), axis=2) > 3).reshape(HEIGHT, WIDTH)
+    rows, columns = np.nonzero(touched)
+    assert len(rows) > 50, "the line around the peak"
+    # From cell 29 to cell 35 of 64, and three pixels for the line itself.
+    assert rows.min() > 29 / 64 * HEIGHT - 3
+    assert rows.max() < 35 / 64 * HEIGHT + 3
+    assert columns.min() > 29 / 64 * WIDTH - 3
+    assert columns.max() < 35 / 64 * WIDTH + 3
+
+
+@browser_only
+def test_invert_swaps_black_and_white(either_room: Room) -> None:
+    film = chest()
+    either_room.send(film, PLAIN)
+    either_room.press("Invert")
+    inverted = either_room.film_pixels(film)
+    assert np.abs(inverted - (255 - overlays.to_grey(film.shown)[..., None].astype(int))).max() <= 1
+    either_room.press("Reset")
+    upright = either_room.film_pixels(film)
+    assert np.abs(upright - overlays.to_grey(film.shown)[..., None]).max() <= 1
+
+
+@browser_only
+def test_the_whole_film_fits_and_around_it_is_black(either_room: Room) -> None:
+    film = film_of(np.full((HEIGHT, WIDTH), 0.5))
+    either_room.send(film, PLAIN)
+    shown = either_room.pixels()[..., 0]
+    lit = shown > 64
+    rows, columns = np.flatnonzero(lit.any(axis=1)), np.flatnonzero(lit.any(axis=0))
+    height, width = np.ptp(rows) + 1, np.ptp(columns) + 1
+    assert height == len(shown)
+    assert width / height == pytest.approx(WIDTH / HEIGHT, abs=0.01)
+    assert np.abs(columns.mean() - shown.shape[1] / 2) <= 1
+    assert (shown[~lit] == 0).all()
+
+
+@browser_only
+def test_a_lost_drawing_context_is_taken_up_again(room: Room) -> None:
+    film = chest()
+    room.send(film, fitted(HILL, whole(film.shown)))
+    before = room.pixels()
+    room.page.evaluate(
+        """async () => {
+          const canvas = document.querySelector("canvas");
+          const hold = canvas.getContext("webgl2").getExtension("WEBGL_lose_context");
+          const heard = (name) => new Promise((done) => canvas.addEventListener(name, done));
+          const lost = heard("webglcontextlost"), back = heard("webglcontextrestored");
+          hold.loseContext();
+          await lost;
+          setTimeout(() => hold.restoreContext());
+          await back;
+        }"""
+    )
+    assert (room.pixels() == before).all()
+
+
+# --- hands ---
+
+
+def dot_film(down: float, across: float) -> Film:
+    pixels = np.zeros((HEIGHT, WIDTH))
+    row, column = int(down * HEIGHT), int(across * WIDTH)
+    pixels[row - 1 : row + 2, column - 1 : column + 2] = 1
+    return film_of(pixels)
+
+
+def dot(pixels: np.ndarray) -> np.ndarray:
+    """Where the bright dot lies, in shares of the canvas: across, down."""
+    rows, columns = np.nonzero(pixels[..., 0] > 128)
+    height, width = pixels.shape[:2]
+    return np.array([(columns.mean() + 0.5) / width, (rows.mean() + 0.5) / height])
+
+
+@browser_only
+def test_the_wheel_zooms_to_the_pointer(room: Room) -> None:
+    film = dot_film(0.3, 0.6)
+    room.send(film, PLAIN)
+    before = dot(room.pixels())
+    size = (room.pixels()[..., 0] > 128).sum()
+    height, width = room.pixels().shape[:2]
+    pointer = np.round(before * (width, height)) + 3
+    room.page.mouse.move(*pointer + np.array(room.point(0, 0)))
+    room.turn(6, zoom=1.2**6)
+    after = room.pixels()
+    expected = pointer + (before * (width, height) - pointer) * 1.2**6
+    assert dot(after) * (width, height) == pytest.approx(expected, abs=1.5)
+    assert (after[..., 0] > 128).sum() == pytest.approx(size * 1.2**12, rel=0.2)
+    room.turn(-6, zoom=1)
+    assert np.abs(dot(room.pixels()) - before).max() < 0.004, "zoomed out, it fits again"
+
+
+@browser_only
+@pytest.mark.parametrize("way", ["right", "shift"])
+def test_the_film_moves_with_the_hand(room: Room, way: str) -> None:
+    room.send(dot_film(0.5, 0.5), PLAIN)
+    page, before = room.page, dot(room.pixels())
+    page.keyboard.press("+")
+    if way == "shift":
+        page.keyboard.down("Shift")
+    page.mouse.move(*room.point(0.5, 0.5))
+    page.mouse.down(button="right" if way == "right" else "left")
+    page.mouse.move(*room.point(0.6, 0.4), steps=4)
+    page.mouse.up(button="right" if way == "right" else "left")
+    page.keyboard.up("Shift")
+    assert dot(room.pixels()) - before == pytest.approx([0.1, -0.1], abs=0.01)
+    assert room.told() == []
+
+
+@browser_only
+def test_dragging_opens_the_window_and_asks_nothing(room: Room) -> None:
+    film = film_of(np.full((HEIGHT, WIDTH), 0.5))
+    room.send(film, PLAIN)
+    assert set(room.film_pixels(film).ravel()) <= {127, 128}
+    page = room.page
+
+    def drag(across: float, down: float) -> None:
+        page.mouse.move(*room.point(0.5, 0.5))
+        page.mouse.down()
+        page.mouse.move(*room.point(0.5 + across, 0.5 + down), steps=5)
+        page.mouse.up()
+
+    drag(0, -0.2)
+    assert room.film_pixels(film).mean() == pytest.approx(255 * 0.7, abs=4), "up is brighter"
+    drag(-0.4, 0)
+    # 0.5 in a window 0.6 wide around 0.3.
+    assert room.film_pixels(film).mean() == pytest.approx(255 * 0.5 / 0.6 + 0, abs=12)
+    assert "window 0.60" in page.locator("output").inner_text()
+    assert room.told() == []
+    room.press("Reset")
+    assert set(room.film_pixels(film).ravel()) <= {127, 128}
+
+
+@browser_only
+def test_a_click_tells_its_place_on_the_film(room: Room) -> None:
+    film = chest()
+    room.send(film, PLAIN)
+    box = room.page.locator("canvas").bounding_box()
+    assert box is not None
+    left = (box["width"] - box["height"] * WIDTH / HEIGHT) / 2
+    room.page.mouse.click(box["x"] + left / 2, box["y"] + box["height"] / 2)
+    assert room.told() == [], "beside the film"
+    across = left + 0.25 * box["height"] * WIDTH / HEIGHT
+    room.page.mouse.click(box["x"] + across, box["y"] + 0.75 * box["height"])
+    (told,) = room.told()
+    assert told == ["asked", pytest.approx([0.25, 0.75], abs=0.005)]
+    room.draw(film, PLAIN, region=(0.2, 0.7, 0.3, 0.8))
+    frame = room.page.locator(".region").bounding_box()
+    assert frame is not None
+    assert frame["x"] == pytest.approx(
+        box["x"] + left + 0.2 * box["height"] * WIDTH / HEIGHT, abs=1.5
+    )
+    assert frame["height"] == pytest.approx(0.1 * box["height"], abs=1.5)
+    room.page.mouse.click(box["x"] + across, box["y"] + 0.75 * box["height"])
+    room.page.keyboard.press("Escape")
+    assert room.told() == [["asked", []], ["asked", []]], "twice taken back"
+    room.draw(film, PLAIN, asks=False)
+    room.page.mouse.click(box["x"] + across, box["y"] + 0.75 * box["height"])
+    assert room.told() == []
+    assert room.page.locator(".region").is_hidden()
+
+
+@browser_only
+def test_two_fingers_zoom(room: Room) -> None:
+    room.send(dot_film(0.5, 0.5), PLAIN)
+    before, place_before = (room.pixels()[..., 0] > 128).sum(), dot(room.pixels())
+    session = room.page.context.new_cdp_session(room.page)
+
+    def touch(kind: str, *places: tuple[float, float]) -> None:
+        points = [{"x": x, "y": y, "id": k} for k, (x, y) in enumerate(places)]
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    touch("touchStart", room.point(0.45, 0.5), room.point(0.55, 0.5))
+    for step in range(1, 6):
+        reach = 0.05 + 0.01 * step
+        touch("touchMove", room.point(0.5 - reach, 0.5), room.point(0.5 + reach, 0.5))
+    touch("touchEnd")
+    after = room.pixels()
+    assert (after[..., 0] > 128).sum() == pytest.approx(4 * before, rel=0.25), "twice as large"
+    assert dot(after) == pytest.approx(0.5 + 2 * (place_before - 0.5), abs=0.01)
+    assert room.told() == []
+    room.page.touchscreen.tap(*room.point(0.5, 0.5))
+    (told,) = room.told()
+    assert told == ["asked", pytest.approx([0.5, 0.5], abs=0.01)]
+
+
+# --- keys ---
+
+
+@browser_only
+def test_a_held_key_shows_the_film_alone_and_a_tap_stays(room: Room) -> None:
+    film = chest()
+    room.send(film, fitted(HILL, whole(film.shown)))
+    overlaid = room.pixels()
+    key, bare = room.page.keyboard, room.page.get_by_role("button", name="Original")
+
+    def coloured() -> bool:
+        return bool((np.ptp(room.pixels(), axis=2) > 60).any())
+
+    key.down("o")
+    assert not coloured()
+    room.page.wait_for_timeout(400)
+    key.up("o")
+    assert (room.pixels() == overlaid).all()
+    key.press("o")
+    assert not coloured()
+    assert bare.get_attribute("aria-pressed") == "true"
+    key.press("o")
+    assert coloured()
+    bare.click()
+    assert not coloured()
+
+
+@browser_only
+def test_keys_are_not_heard_while_somebody_types(room: Room) -> None:
+    film = chest()
+    room.send(film, fitted(HILL, whole(film.shown)))
+    before = room.pixels()
+    room.page.locator("#typing").press_sequentially("oi+0?")
+    assert (room.pixels() == before).all()
+    assert room.page.locator(".help").is_hidden()
+    room.page.locator("canvas").focus()
+    room.page.keyboard.press("i")
+    assert (room.pixels() != before).any()
+    room.page.keyboard.press("?")
+    assert room.page.locator(".help").is_visible()
+    room.page.keyboard.press("Escape")
+    assert room.page.locator(".help").is_hidden()
+
+
+@browser_only
+def test_the_middle_is_asked_about_without_a_mouse(room: Room) -> None:
+    room.send(chest(), PLAIN)
+    room.page.keyboard.press("Enter")
+    assert room.told() == [], "only when the film has the focus"
+    room.page.locator("canvas").focus()
+    room.page.keyboard.press("Enter")
+    (told,) = room.told()
+    assert told == ["asked", pytest.approx([0.5, 0.5])]
+    room.page.keyboard.press("+")
+    room.page.keyboard.press("ArrowRight")
+    room.page.keyboard.press("Enter")
+    ((_, (across, down)),) = room.told()
+    assert across > 0.52
+    assert down == pytest.approx(0.5)
+
+
+@browser_only
+def test_the_window_is_opened_without_a_mouse(room: Room) -> None:
+    film = film_of(np.full((HEIGHT, WIDTH), 0.5))
+    room.send(film, PLAIN)
+    room.page.locator("canvas").focus()
+    for _ in range(4):
+        room.page.keyboard.press("Shift+ArrowUp")
+    # A window as wide as all greys, around 0.3.
+    assert room.film_pixels(film).mean() == pytest.approx(255 * 0.7, abs=1)
+    for _ in range(4):
+        room.page.locator("canvas").press("Shift+ArrowLeft")
+    # 0.8 wide around 0.3: from -0.1 to 0.7.
+    assert room.film_pixels(film).mean() == pytest.approx(255 * 0.6 / 0.8, abs=1)
+
+
+@browser_only
+def test_every_control_has_a_name(room: Room) -> None:
+    film = chest()
+    room.send(film, fitted(HILL, whole(film.shown)))
+    snapshot = room.page.locator(".viewer").aria_snapshot()
+    for name in (
+        'img "Film with its map"', 'slider "Opacity"', 'slider "Hide below"', 'button "Invert"',
+        'button "Original"', 'button "Both" [pressed]', 'toolbar "How the map is drawn"',
+    ):  # fmt: skip
+        assert name in snapshot
+
+
+# --- what stays ---
+
+
+@browser_only
+def test_another_map_of_the_film_leaves_the_view_as_it_is(room: Room) -> None:
+    film, other = chest(), chest("other")
+    room.send(film, fitted(HILL, whole(film.shown)))
+    room.slide("Opacity", 80)
+    room.page.mouse.move(*room.point(0.4, 0.4))
+    room.turn(3, zoom=1.2**3)
+    room.press("Invert")
+    zoomed = room.pixels()
+    room.draw(film, fitted(bump(8, 8, (0.9, 0.1), 0.1), whole(film.shown)))
+    assert (room.pixels() != zoomed).any()
+    room.draw(film, fitted(HILL, whole(film.shown)))
+    assert (room.pixels() == zoomed).all()
+
+    room.send(other, PLAIN)
+    whole_film = room.pixels()
+    assert (whole_film != zoomed).any()
+    assert room.page.get_by_label("Opacity").input_value() == "80", "is the reader's taste"
+    room.send(film, fitted(HILL, whole(film.shown)))
+    assert (room.pixels() == zoomed).all(), "the film comes back as it was looked at"
+
+
+@browser_only
+def test_only_the_film_on_screen_is_held(room: Room) -> None:
+    for name in ("one", "two"):
+        room.send(chest(name), PLAIN)
+    assert room.page.evaluate("[...cxrViewer.films.keys()]") == ["two"]
+
+
+@browser_only
+def test_a_film_is_let_go_by_its_last_holder_only(room: Room) -> None:
+    film = chest()
+    held = room.page.evaluate(
+        """(text) => {
+          const [first, second] = [{}, {}];
+          const gone = hold({ data: bytes(text), parentElement: first });
+          const goneToo = hold({ data: bytes(text), parentElement: second });
+          gone();
+          const between = cxrViewer.films.size;
+          goneToo();
+          return [between, cxrViewer.films.size];
+        }""",
+        packed(sent(film)),
+    )
+    assert held == [1, 0]
+
+
+@browser_only
+def test_a_film_may_arrive_after_its_map(room: Room) -> None:
+    film = chest()
+    room.draw(film, fitted(HILL, whole(film.shown)))
+    assert (room.pixels() == 0).all()
+    room.page.evaluate("text => sendFilm(text)", packed(sent(film)))
+    assert (room.pixels() > 0).any()
+
+
+@browser_only
+def test_two_panes_are_looked_at_alike(room: Room) -> None:
+    film = dot_film(0.4, 0.5)
+    room.send(film, PLAIN, fitted(HILL, whole(film.shown)))
+    room.slide("Opacity", 0)
+    assert dot(room.pixels(0)) == pytest.approx(dot(room.pixels(1)))
+    room.page.mouse.move(*room.point(0.2, 0.2, number=1))
+    room.turn(3, zoom=1.2**3)
+    left, right = room.pixels(0), room.pixels(1)
+    assert left.shape == right.shape
+    assert np.abs(left - right).max() <= 1
+    assert (left[..., 0] > 128).sum() > 20
+    captions = room.page.locator("figcaption").all_inner_texts()
+    assert [text.split()[0] for text in captions] == ["Original", "Map"]
+    room.draw(film, PLAIN)
+    assert room.page.locator("canvas").count() == 1
+
+
+# --- what Python packs and hears ---
+
+
+def unpacked(data: bytes) -> tuple[dict[str, Any], Callable[[str], np.ndarray]]:
+    size = int.from_bytes(data[:4], "little")
+    header = json.loads(data[4 : 4 + size])
+    kinds = {"u1": np.uint8, "f4": np.float32}
+
+    def array(name: str) -> np.ndarray:
+        place = header["arrays"][name]
+        start = 4 + size + place["start"]
+        return np.frombuffer(data[start : start + place["length"]], kinds[place["kind"]])
+
+    return header, array
+
+
+@given(
+    st.text(max_size=20),
+    st.lists(st.integers(0, 255), max_size=9),
+    st.lists(st.floats(width=32, allow_nan=False), max_size=9),
+)
+def test_what_is_packed_comes_out_again(text: str, small: list[int], values: list[float]) -> None:
+    arrays = {"small": np.array(small, np.uint8), "values": np.array(values, np.float32)}
+    header, array = unpacked(canvas.pack({"text": text}, **arrays))
+    assert header["text"] == text
+    for name, sent in arrays.items():
+        np.testing.assert_array_equal(array(name), sent)
+
+
+def test_a_film_is_sent_with_as_many_bits_as_it_has() -> None:
+    pixels = np.linspace(0, 1, 12).reshape(3, 4)
+    header, array = unpacked(sent(film_of(pixels, bits=8)))
+    assert (header["width"], header["height"], header["bytes"]) == (4, 3, 1)
+    assert array("pixels").tolist() == np.rint(np.linspace(0, 255, 12)).astype(int).tolist()
+    header, array = unpacked(sent(film_of(pixels, bits=12)))
+    assert header["bytes"] == 2
+    assert (
+        array("pixels").view("<u2").tolist()
+        == np.rint(np.linspace(0, 65535, 12).astype(np.float32)).astype(int).tolist()
+    )
+
+
+@pytest.mark.parametrize(
+    ("said", "heard"),
+    [
+        ([0.25, 0.75], [(0.25, 0.75)]),
+        ([], [None]),
+        (None, []),
+        ([0.5], []),
+        ([0.5, 1.5], []),
+        ([0.5, float("nan")], []),
+        (["0.5", 0.5], []),
+        ({"x": 1}, []),
+    ],
+)
+def test_only_a_place_on_the_film_is_heard(
+    monkeypatch: pytest.MonkeyPatch, said: object, heard: list[object]
+) -> None:
+    monkeypatch.setattr(canvas.st, "session_state", {canvas.KEY: {"asked": said}})
+    asked: list[object] = []
+    canvas._hear(asked.append)
+    assert asked == heard
+    canvas._hear(None)
+    assert asked == heard
+
+
+def test_a_mended_film_is_sent_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    names: list[str] = []
+    monkeypatch.setattr(canvas, "_film", lambda **_: None)
+    monkeypatch.setattr(
+        canvas,
+        "_viewer",
+        lambda **told: names.append(unpacked(told["data"])[0]["panes"][0]["film"]),
+    )
+    film = chest()
+    for pixels in (film.shown, 1 - film.shown, film.shown):
+        film.shown = pixels
+        canvas.show(film, [PLAIN], None, None)
+    assert names[0] == names[2] != names[1]
+
+
+def test_square_of_a_letterboxed_film_leaves_out_the_padding() -> None:
+    placement = place(100, 50, Preprocessing(size=64, fit="letterbox"))
+    assert canvas.square_of(placement) == (16 / 64, 0, 32 / 64, 1)
