@@ -1,5 +1,6 @@
 """The report card of explanations: what the numbers allow to be said, and its file."""
 
+import hashlib
 import json
 from dataclasses import replace
 
@@ -7,8 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
-from cxr_core.cards import load_explanations
+from cxr_core.cards import list_models, load_card, load_explanations, model_folder
 from cxr_core.errors import DataError, ModelError, UnknownName
 from cxr_core.explanations import (
     VERDICTS,
@@ -304,6 +306,24 @@ def test_a_damaged_record_says_how_to_make_another(models, text):
 
     with pytest.raises(ModelError, match="python -m cxr_core faithfulness --model made"):
         load_explanations("made", models)
+
+
+@pytest.mark.parametrize("name", [card.name for card in list_models()])
+def test_every_shipped_model_carries_the_record_of_its_own_weights(name):
+    """Missing or stale: python -m cxr_core faithfulness --model NAME --data FOLDER."""
+    card, folder = load_card(name), model_folder(name)
+
+    told = load_explanations(name)
+
+    assert told is not None and told.model == name
+    assert told.version == card.version
+    if (folder / "model.keras").is_file():
+        weights = (folder / "model.keras").read_bytes()
+        assert told.digest == hashlib.sha256(weights).hexdigest()
+    assert set(told.labels) <= set(card.labels)
+    assert "grad-cam" in told.methods
+    with Image.open(folder / "mean_film.png") as mean:
+        assert mean.mode == "L" and mean.size == (card.preprocessing.size,) * 2
 
 
 def test_areas_are_those_of_numpys_trapezoid():

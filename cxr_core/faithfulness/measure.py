@@ -129,13 +129,18 @@ def measure(
         bench.boxed = boxed_films(bench.dataset, bench.recipe)
     kept = _kept(report, methods)
     wanted = [pair for pair in _pairs(bench, methods) if pair not in kept]
-    order = list(product(list_methods(), classifier.card.labels))
+    report = replace(report, films=len(bench.measured_films()), entries=_in_order(kept, bench))
     for method, label in wanted:
         kept[method, label] = _entry(bench, method, label, progress)
-        entries = tuple(kept[pair] for pair in order if pair in kept)
-        report = replace(report, entries=entries, films=len(bench.measured_films()))
+        report = replace(report, entries=_in_order(kept, bench))
         write_report(report, model_folder(name) / "explanations.json")
-    return replace(report, entries=tuple(kept[pair] for pair in order if pair in kept))
+    return report
+
+
+def _in_order(kept: dict[tuple[str, str], Measured], bench: "_Bench") -> tuple[Measured, ...]:
+    """Sort entries by method, cheapest first, then as the model names its labels."""
+    order = product(list_methods(), bench.classifier.card.labels)
+    return tuple(kept[pair] for pair in order if pair in kept)
 
 
 def write_report(report: ExplanationReport, path: Path) -> None:
@@ -298,7 +303,8 @@ def _begin(bench: _Bench, data: Path, count: int, sister: str | None) -> Explana
     command += f" --films {count}" + (f" --sister {sister}" if sister else "")
     weights = (model_folder(card.name) / "model.keras").read_bytes()
     left_out = [label for label in card.labels if label not in bench.sample]
-    notes = [f"Fewer than {LEAST_POSITIVES} test films: {', '.join(left_out)}."] if left_out else []
+    few = f"Not measured, for fewer than {LEAST_POSITIVES} test films have it: "
+    notes = [f"{few}{', '.join(left_out)}."] if left_out else []
     some = any(film.boxes for film in bench.dataset.films)
     any_box = [label for label, meaning in bench.recipe.labels.items() if some and ANY in meaning]
     return ExplanationReport(

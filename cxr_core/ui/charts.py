@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxr_core.evaluation import LabelReport, ThresholdReport
+from cxr_core.explanations import Gain, Randomisation, areas
 from cxr_core.figures import Palette
 from cxr_core.predictions import FEW_FILMS, FEW_OF_A_KIND
 from cxr_core.ranking import Curve, Interval, precision_recall_curve, roc_curve
@@ -408,6 +409,77 @@ def _course(name: str, values: Sequence[float], epoch: int | None) -> str:
         return f"{name} not recorded"
     at = f", {values[epoch - 1]:.3f} at the chosen epoch {epoch}" if epoch else ""
     return f"{name} from {values[0]:.3f} to {values[-1]:.3f} in {len(values)} epochs{at}"
+
+
+# --- explanations ---
+
+
+def exchange_chart(gain: Gain, kind: str, method: str, palette: Palette) -> Chart:
+    """Draw how the logit follows while cells of films are exchanged, by three orders.
+
+    Args:
+        gain: The curves.
+        kind: "Deletion" or "Insertion".
+        method: What the map's order is called.
+        palette: Of the theme.
+    """
+    named = {method: gain.method, "random": gain.random, "centre first": gain.centre}
+    rows = [
+        {"name": name, "x": k / (len(curve) - 1), "y": value}
+        for name, curve in named.items()
+        for k, value in enumerate(curve)
+    ]
+    told = ", ".join(f"{name} {float(areas(curve)):.2f}" for name, curve in named.items())
+    data: Data = {"points": rows}
+    spec = _lines(("Share of the film exchanged", "Mean logit"), tuple(named), palette)
+    return finished(spec, data, f"{kind}, area under the logit: {told}.")
+
+
+def cascade_chart(falls: Mapping[str, Randomisation], palette: Palette) -> Chart:
+    """Draw how like the original each method's maps stay while weights are shuffled."""
+    rows: list[Row] = []
+    for name, found in falls.items():
+        most = max(stage.layers for stage in found.stages)
+        rows.append({"name": name, "x": 0.0, "y": 1.0})
+        rows += [
+            {"name": name, "x": stage.layers / most, "y": stage.similarity.value}
+            for stage in found.stages
+        ]
+    told = "; ".join(
+        f"{name} {with_bounds(found.stages[-1].similarity)}" for name, found in falls.items()
+    )
+    spec = _lines(("Share of the layers shuffled", "Likeness"), tuple(falls), palette)
+    return finished(spec, {"points": rows}, f"Likeness with all weights shuffled: {told}.")
+
+
+@once
+def _lines(titles: tuple[str, str], names: tuple[str, ...], palette: Palette) -> str:
+    """Draw one line for each name, told apart by hue and by dashes."""
+    tones = [palette.accent, palette.muted, palette.flagged, palette.text]
+    strokes = [[1, 0], [2, 2], [6, 3], [8, 3, 2, 3], [3, 1]]
+    shades = [tones[i % len(tones)] for i in range(len(names))]
+    dashes = [strokes[i % len(strokes)] for i in range(len(names))]
+    legend = alt.Legend(title=None, orient="bottom", columns=3, labelColor=palette.muted)
+    chart = (
+        on("points")
+        .mark_line(strokeWidth=2)
+        .encode(
+            x=_share_axis(alt.X, titles[0]),
+            y=alt.Y("y:Q", title=titles[1], axis=alt.Axis(tickCount=5)),
+            color=alt.Color(
+                "name:N", legend=legend, scale=alt.Scale(domain=list(names), range=shades)
+            ),
+            strokeDash=alt.StrokeDash(
+                "name:N", legend=legend, scale=alt.Scale(domain=list(names), range=dashes)
+            ),
+            tooltip=[
+                alt.Tooltip("name:N", title="Order or method"),
+                alt.Tooltip("x:Q", title=titles[0], format=".2f"),
+                alt.Tooltip("y:Q", title=titles[1], format=".2f"),
+            ],
+        )
+    )
+    return dressed(alt.layer(chart), palette, HEIGHT)
 
 
 # --- parts ---

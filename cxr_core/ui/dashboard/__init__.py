@@ -13,6 +13,7 @@ from cxr_core.cards import ModelCard
 from cxr_core.evaluation import LabelReport
 from cxr_core.predictions import groupings
 from cxr_core.ui import session
+from cxr_core.ui.dashboard.explanations import explanations
 from cxr_core.ui.dashboard.files import files
 from cxr_core.ui.dashboard.finding import record
 from cxr_core.ui.dashboard.findings import findings, groups
@@ -28,6 +29,7 @@ VIEWS: dict[str, tuple[Callable[[Subject, LabelReport], None], Callable[[Subject
     "All findings": (findings, lambda subject: len(subject.report.labels) > FEW),
     "Groups": (groups, lambda subject: bool(groupings(subject.table))),
     "Compare": (comparison, lambda subject: True),
+    "Explanations": (explanations, lambda subject: True),
     "Training": (training, lambda subject: True),
     "Split": (split, lambda subject: True),
     "Files": (files, lambda subject: True),
