@@ -110,9 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--json", action="store_true")
     command.set_defaults(run=_evaluate, refuse=command.error)
 
-    command = commands.add_parser(
-        "faithfulness", help="measure how far maps can be trusted"
-    )
+    command = commands.add_parser("faithfulness", help="measure how far maps can be trusted")
     command.add_argument("--model", required=True)
     command.add_argument("--data", type=Path, required=True, metavar="FOLDER")
     command.add_argument("--films", type=int, metavar="N", help="of each label")
