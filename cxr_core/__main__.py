@@ -110,6 +110,11 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--json", action="store_true")
     command.set_defaults(run=_evaluate, refuse=command.error)
 
+    command = commands.add_parser("records", help="take away or forget what was kept")
+    command.add_argument("what", choices=("export", "opinions", "erase"))
+    command.add_argument("digest", nargs="?", help="of one film, as export prints it")
+    command.set_defaults(run=_records)
+
     command = commands.add_parser("faithfulness", help="measure how far maps can be trusted")
     command.add_argument("--model", required=True)
     command.add_argument("--data", type=Path, required=True, metavar="FOLDER")
@@ -517,6 +522,22 @@ def _faithfulness(options: argparse.Namespace) -> None:
         print(note)
     for entry in report.entries:
         print(f"{entry.label}, {entry.method}: {entry.sentence}")
+
+
+def _records(options: argparse.Namespace) -> None:
+    from cxr_core.records import Records, wanted
+
+    if not wanted():
+        raise ArgumentError("No records are kept: CXR_RECORDS is off.")
+    records = Records()
+    if options.what == "opinions":
+        print(records.opinions_csv(), end="")
+    elif options.what == "export":
+        _print_json(records.export(options.digest))
+    elif options.digest is None:
+        raise ArgumentError("Which film is to be forgotten? Give its digest, as export prints it.")
+    else:
+        print(f"{records.erase(options.digest)} rows forgotten.")
 
 
 if __name__ == "__main__":

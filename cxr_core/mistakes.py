@@ -16,8 +16,8 @@ from cxr_core.wording import means_absence, percent, spoken
 
 Flags = NDArray[np.bool_]
 
-# A score as good as certain; its counterpart is 1 less this.
-CERTAIN = 0.9
+# Scores as good as certain: at most, and at least.
+SURE_OF_NONE, SURE = 0.1, 0.9
 # Fewer films than this are too few to call a share of them high.
 FEW = 10
 # Findings, or pairs of answers, named at most.
@@ -122,22 +122,22 @@ def _undecided(report: EvaluationReport) -> list[str]:
 
 
 def _certain(one: LabelReport, table: PredictionTable) -> Iterator[str]:
-    """Say whether a score as good as certain excludes a mistake."""
+    """Say how often a score as good as certain is wrong, where films score so at all."""
     scores, truth = _column(one, table)
     says = _decisions(one, table)
     kinds = (
-        ("flagged by mistake", says & ~truth, scores >= CERTAIN, f"{CERTAIN:.2f} or more"),
-        ("missed", truth & ~says, scores <= 1 - CERTAIN, f"{1 - CERTAIN:.2f} or less"),
+        (f"{SURE:.2f} or more", scores >= SURE, says & ~truth, "flagged by mistake"),
+        (f"{SURE_OF_NONE:.2f} or less", scores <= SURE_OF_NONE, ~says & truth, "missed"),
     )
-    for what, wrong, certain, bound in kinds:
-        count, of = int((wrong & certain).sum()), int(wrong.sum())
-        if count:
+    for bound, certain, wrong, what in kinds:
+        films, count = int(certain.sum()), int((certain & wrong).sum())
+        if films >= FEW:
             yield (
-                f"Of the films {what}, {count} of {of} score{'s' * (count == 1)} {bound}: "
-                "such a score does not exclude a mistake."
+                f"Of {films} films that score {bound}, {count} {_were(count)} {what} "
+                f"({percent(count, films)})."
             )
-        elif of:
-            yield f"Of the films {what}, none of {of} scores {bound}."
+        else:
+            yield f"Too few films score {bound} to say how often that is wrong ({films})."
 
 
 def _groups(one: LabelReport, table: PredictionTable) -> Iterator[str]:

@@ -1,8 +1,10 @@
 """What was read, what the models answered, and what the reader made of it: a journal.
 
 Rows are only ever added: a trigger of the database refuses to change one. They leave by the
-retention time of the site, or when somebody asks that a film be forgotten, and then the
-journal says so. It holds digests of films, never a film, a name or an identifier.
+retention time of the site (CXR_RECORDS_DAYS, looked at when the journal is opened), or when
+somebody asks that a film be forgotten (`python -m cxr_core records erase`), and then the
+journal says so. It holds digests of files, never a film, a name, an age or an identifier;
+a comment is what the reader wrote, and test films go by the names of the model's own record.
 
 SQLite in one file by default, or any database that SQLAlchemy knows, by its URL in
 CXR_RECORDS ("off" keeps nothing). A write is committed before the call returns, so that a
@@ -13,7 +15,7 @@ import csv
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime, timedelta
 from io import StringIO
@@ -25,9 +27,10 @@ from sqlalchemy import event
 
 from cxr_core.errors import ArgumentError, RecordsError
 
-ENVIRONMENT, OFF = "CXR_RECORDS", "off"
+ENVIRONMENT, DAYS, OFF = "CXR_RECORDS", "CXR_RECORDS_DAYS", "off"
 WAIT_SECONDS = 10  # for another process to finish its write
 MOST_CHARACTERS = 4000  # of a comment
+MOST_DAYS = 36_525  # a hundred years
 Stance = Literal["present", "absent", "unsure"]
 Verdict = Literal["agree", "disagree", "changed my mind"]
 STANCES: tuple[Stance, ...] = ("present", "absent", "unsure")
@@ -40,11 +43,12 @@ class Read:
     """One answer of one model on one film.
 
     Attributes:
-        digest: SHA-256 of the film's pixels, in hexadecimal.
+        digest: SHA-256 of the film's file, in hexadecimal.
         model: Its name.
         version: Its version.
-        gate: The gate's report, as `predict --json` prints it.
+        gate: The gate's report, as `predict --json` prints it, without the patient's age.
         predictions: The answers, as `predict --json` prints them; empty when refused.
+        mended: What the reader had undone of the film (turned, inverted), in words.
         reader: Who sat before the screen, as the site names readers; "" when unknown.
         at: When, UTC, ISO 8601; filled in on writing.
     """
@@ -54,6 +58,7 @@ class Read:
     version: str
     gate: Mapping[str, Any]
     predictions: Sequence[Mapping[str, Any]]
+    mended: str = ""
     reader: str = ""
     at: str = ""
 
@@ -128,6 +133,7 @@ _READS = sql.Table(
     sql.Column("version", sql.String(100), nullable=False),
     sql.Column("gate", sql.JSON, nullable=False),
     sql.Column("predictions", sql.JSON, nullable=False),
+    sql.Column("mended", sql.String(1000), nullable=False),
     sql.Column("reader", sql.String(200), nullable=False),
 )
 _OPINIONS = sql.Table(
@@ -257,6 +263,20 @@ class Records:
         rows = self._rows(_OPINIONS, digest)
         return [_entry(Opinion, row) for row in rows if model in (None, row["model"])]
 
+    def remarks(self, model: str) -> list[tuple[str, str | None, bool]]:
+        """Return what readers said of a model's test films: film, verdict, whether a comment.
+
+        Raises:
+            RecordsError: When the journal cannot be read.
+        """
+        table = _OPINIONS.c
+        query = sql.select(table.test_film, table.verdict, table.comment != "").where(
+            table.model == model, table.test_film != ""
+        )
+        with self._told("read"), self._engine.connect() as connection:
+            reading = connection.execution_options(reading=True)
+            return [(film, verdict, bool(said)) for film, verdict, said in reading.execute(query)]
+
     def export(self, digest: str | None = None) -> dict[str, list[dict[str, Any]]]:
         """Return all that is held of one film, or of all, as plain JSON values.
 
@@ -295,10 +315,26 @@ class Records:
             ArgumentError: On a negative number of days.
             RecordsError: When that cannot be done; nothing is forgotten then.
         """
-        if not days >= 0:
-            raise ArgumentError(f"Records are kept for 0 days or more, but {days} came.")
+        if not 0 <= days <= MOST_DAYS:
+            raise ArgumentError(f"Records are kept for 0 to {MOST_DAYS:,} days, but {days} came.")
         oldest = _now(-timedelta(days=days))
         return self._forget("retention", lambda table: table.c.at < oldest)
+
+    def retain_as_told(self) -> int:
+        """Forget what is older than CXR_RECORDS_DAYS says; everything stays when it says nothing.
+
+        Raises:
+            ArgumentError: When it is no number of days.
+            RecordsError: As `retain`.
+        """
+        told = os.environ.get(DAYS, "")
+        if not told:
+            return 0
+        try:
+            days = float(told)
+        except ValueError:
+            days = float("nan")
+        return self.retain(days)
 
     def _forget(self, reason: str, which: Callable[[sql.Table], Any]) -> int:
         with self._writing("erased") as connection:
@@ -308,6 +344,10 @@ class Records:
             if gone:
                 row = {"at": _now(), "reason": reason, "rows": gone}
                 connection.execute(_ERASURES.insert().values(**row))
+        if gone and self._engine.dialect.name == "sqlite":
+            # What was erased would stay readable in the log of writes until that is folded in.
+            with self._told("erased"), closing(self._engine.raw_connection()) as connection:
+                connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return gone
 
     def _rows(self, table: sql.Table, digest: str | None) -> list[Mapping[str, Any]]:
@@ -363,7 +403,7 @@ def _engine(url: str) -> sql.Engine:
     try:
         parsed = sql.make_url(url)
         if parsed.drivername.startswith("sqlite") and parsed.database:
-            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+            Path(parsed.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         engine = sql.create_engine(parsed, pool_pre_ping=True)
     except (sql.exc.SQLAlchemyError, ImportError, OSError) as error:
         raise RecordsError(
@@ -379,8 +419,9 @@ def _engine(url: str) -> sql.Engine:
 def _prepare_sqlite(connection: Any, _: Any) -> None:
     """Let readers go on during a write; a commit is on disk before it returns."""
     connection.isolation_level = None  # we begin our own transactions
-    for pragma in (f"busy_timeout = {1000 * WAIT_SECONDS}", "synchronous = FULL"):
-        connection.execute(f"PRAGMA {pragma}")
+    wanted = (f"busy_timeout = {1000 * WAIT_SECONDS}", "synchronous = FULL", "secure_delete = ON")
+    for pragma in wanted:
+        connection.execute(f"PRAGMA {pragma}").fetchall()
     connection.execute("PRAGMA journal_mode = WAL").fetchone()
 
 
@@ -406,6 +447,6 @@ def _now(shift: timedelta = timedelta()) -> str:
 
 def _cell(value: Any) -> Any:
     """Write a cell so that a spreadsheet never takes a comment for a formula."""
-    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t"):
+    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r", "\n"):
         return f"'{value}"
     return json.dumps(value) if isinstance(value, dict | list) else value

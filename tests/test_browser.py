@@ -2,7 +2,7 @@
 
 Runs `streamlit run app.py` on a free port of this machine and drives Debian's Chromium.
 With CXR_SCREENSHOT=PATH the reading page is saved there, with the shipped model if there
-is one: `CXR_SCREENSHOT=docs/read.png pytest tests/test_browser.py`.
+is one: `CXR_SCREENSHOT=docs/read.png pytest tests/test_browser.py -k second_opinion`.
 """
 
 import json

@@ -798,8 +798,8 @@ def test_a_map_says_what_it_shows_and_how_far_it_holds() -> None:
     assert told == "Grad-CAM: the region that raised the score, coarsely. Faithful to the score."
     check = MapCheck(agreement=0.42, stability=0.91, outside=0.085, thorax=(0.1, 0.1, 0.9, 0.9))
     assert words.map_in_words(mapped(), "", check).endswith(
-        " On this film: agrees with integrated gradients (0.42), steady when the film is moved a "
-        "little (0.91), 8 % of it outside the lungs."
+        " On this film: agreement with integrated gradients 0.42 of at most 1, steady when the "
+        "film is moved a little (0.91), 8 % of it outside the lungs."
     )
     weak = MapCheck(agreement=None, stability=0.2, outside=None, thorax=None)
     assert words.map_in_words(mapped(), "", weak).endswith(

@@ -21,6 +21,7 @@ import pytest
 import sqlalchemy as sql
 
 from cxr_core import records as journal
+from cxr_core.__main__ import main
 from cxr_core.errors import ArgumentError, RecordsError
 from cxr_core.records import Opinion, Read, Records
 
@@ -108,8 +109,56 @@ def test_old_rows_go_after_the_retention_time(place, monkeypatch):
     monkeypatch.undo()
     assert records.retain(30) == 1
     assert [one.digest for one in records.reads()] == [FILM]
-    with pytest.raises(ArgumentError, match="0 days or more"):
+    with pytest.raises(ArgumentError, match="0 to 36,525 days"):
         records.retain(-1)
+
+
+@pytest.mark.parametrize("days", [float("inf"), float("nan"), 1e12])
+def test_days_that_are_none_are_a_sentence(place, days):
+    with pytest.raises(ArgumentError, match="36,525"):
+        Records(place).retain(days)
+
+
+def test_the_site_says_how_long_rows_stay(place, monkeypatch):
+    records = Records(place)
+    monkeypatch.setattr(journal, "_now", lambda *shift: "2000-01-01T00:00:00.000+00:00")
+    records.add(a_read())
+    monkeypatch.undo()
+    assert records.retain_as_told() == 0 and len(records.reads()) == 1
+    monkeypatch.setenv("CXR_RECORDS_DAYS", "soon")
+    with pytest.raises(ArgumentError, match="days"):
+        records.retain_as_told()
+    monkeypatch.setenv("CXR_RECORDS_DAYS", "365")
+    assert records.retain_as_told() == 1
+
+
+def test_what_was_erased_is_in_no_file_while_the_journal_is_open(place, tmp_path):
+    records = Records(place)
+    records.add(an_opinion(comment="UNMISTAKABLE"), an_opinion(OTHER))
+    assert any(b"UNMISTAKABLE" in path.read_bytes() for path in (tmp_path / "kept").iterdir())
+    records.erase(FILM)
+    assert not any(b"UNMISTAKABLE" in path.read_bytes() for path in (tmp_path / "kept").iterdir())
+    assert len(records.opinions()) == 1
+
+
+def test_nobody_else_may_look_into_the_folder(place, tmp_path):
+    Records(place)
+    assert (tmp_path / "kept").stat().st_mode & 0o077 == 0
+
+
+def test_the_command_takes_away_and_forgets(place, monkeypatch, capsys):
+    monkeypatch.setenv("CXR_RECORDS", place)
+    Records(place).add(a_read(), an_opinion())
+    assert main(["records", "export"]) == 0
+    assert json.loads(capsys.readouterr().out)["reads"][0]["digest"] == FILM
+    assert main(["records", "opinions"]) == 0
+    assert "rib" in capsys.readouterr().out
+    assert main(["records", "erase"]) == 2
+    assert "digest" in capsys.readouterr().err
+    assert main(["records", "erase", FILM]) == 0
+    assert capsys.readouterr().out == "2 rows forgotten.\n"
+    monkeypatch.setenv("CXR_RECORDS", "off")
+    assert main(["records", "export"]) == 2
 
 
 def test_everything_leaves_as_json_and_as_a_table(place):

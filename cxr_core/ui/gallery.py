@@ -24,9 +24,9 @@ from cxr_core.predictions import PredictionTable
 from cxr_core.ui import journal, selection, session
 from cxr_core.ui.datafolder import fence, inside, note
 from cxr_core.ui.journal import COMMENTED, Remarks
-from cxr_core.ui.reading import spoken
 from cxr_core.ui.selection import Asked, Choice, Group, Selection, ask, select
 from cxr_core.ui.widgets import choose_model, plain
+from cxr_core.wording import spoken
 
 __all__ = ["Asked", "ask"]  # these too are asked for here
 

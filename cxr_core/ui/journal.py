@@ -30,7 +30,9 @@ def opened() -> Records | None:
 
 @st.cache_resource(max_entries=1, show_spinner=False)
 def _open(url: str) -> Records:
-    return Records(url)
+    found = Records(url)
+    found.retain_as_told()
+    return found
 
 
 def keep(*entries: Read | Opinion) -> str:
@@ -57,12 +59,11 @@ def remarks(model: str) -> Remarks:
     """Return what readers said of the test films of a model; nothing without records."""
     try:
         found = opened()
-        said = found.opinions(model=model) if found is not None else []
+        said = found.remarks(model) if found is not None else []
     except RecordsError:
         return {}
     kinds: dict[str, set[str]] = defaultdict(set)
-    for one in said:
-        if one.test_film:
-            kinds[one.test_film] |= {one.verdict} if one.verdict else set()
-            kinds[one.test_film] |= {COMMENTED} if one.comment else set()
+    for film, verdict, commented in said:
+        kinds[film] |= {verdict} if verdict else set()
+        kinds[film] |= {COMMENTED} if commented else set()
     return {film: frozenset(found) for film, found in kinds.items() if found}

@@ -11,8 +11,9 @@ import streamlit as st
 from cxr_core.cards import ModelCard
 from cxr_core.records import MOST_CHARACTERS, VERDICTS, Opinion, Verdict
 from cxr_core.ui import journal, session
-from cxr_core.ui.reading import spoken
 from cxr_core.ui.session import Film, Reading
+from cxr_core.ui.widgets import plain
+from cxr_core.wording import spoken
 
 
 def opinion(card: ModelCard, film: Film, reading: Reading, label: str | None) -> None:
@@ -73,6 +74,6 @@ def _keep(
         )
     )
     if problem:
-        st.error(problem)
+        st.error(plain(problem))
     else:
         st.rerun()

@@ -15,7 +15,7 @@ from cxr_core.classifier import LabelPrediction, Prediction
 from cxr_core.evaluation import CalibrationBin, EvaluationReport, LabelReport
 from cxr_core.gate import GateReport
 from cxr_core.images import Facts, Radiograph
-from cxr_core.wording import ABSENCE
+from cxr_core.wording import ABSENCE, spoken
 
 Tone = Literal["flag", "clear", "refused"]
 
@@ -95,12 +95,6 @@ def state_word(card: ModelCard, answer: LabelPrediction) -> str:
     if not answer.cannot_tell:
         return word
     return f"{word}, cannot tell" if word else "Cannot tell"
-
-
-def spoken(label: str) -> str:
-    """Write a label as it reads inside a sentence: "Pleural_Thickening", "COVID-19"."""
-    words = label.replace("_", " ").split()
-    return " ".join(word if word[1:] != word[1:].lower() else word.lower() for word in words)
 
 
 def score(answer: LabelPrediction) -> str:
@@ -263,13 +257,20 @@ def _completeness(found: Attribution) -> list[str]:
 def _check_words(method: str, check: MapCheck) -> Iterator[str]:
     """Say what a check found, in plain words with its numbers; nothing of what is not known."""
     if check.agreement is not None:
-        verb = "contradicts" if check.agreement < DISAGREE else "agrees with"
-        yield f"{verb} {_compared(method)} ({check.agreement:.2f})"
+        if check.agreement < DISAGREE:
+            yield f"contradicts {_compared(method)} ({check.agreement:.2f})"
+        else:
+            yield f"agreement with {_compared(method)} {check.agreement:.2f} of at most 1"
     if check.stability is not None:
         steady = "not steady" if check.stability < UNSTABLE else "steady"
         yield f"{steady} when the film is moved a little ({check.stability:.2f})"
     if check.outside is None:
         yield "the lungs were not found"
+    elif check.outside > 0.5:
+        yield (
+            f"{100 * check.outside:.0f} % of it outside the lungs, so that the score may rest on "
+            "something else"
+        )
     else:
         yield f"{100 * check.outside:.0f} % of it outside the lungs"
 

@@ -18,7 +18,8 @@ from cxr_core.errors import ArgumentError, UnknownName
 from cxr_core.predictions import GROUPINGS, PredictionTable, group_names, groupings
 from cxr_core.ui.journal import COMMENTED, Remarks
 from cxr_core.ui.numerals import probability
-from cxr_core.ui.reading import HARMLESS, spoken, told_apart
+from cxr_core.ui.reading import HARMLESS, told_apart
+from cxr_core.wording import spoken
 
 Choice = str | tuple[str, str]
 """A cell, or what is true and what was said."""

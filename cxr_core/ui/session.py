@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import streamlit as st
@@ -393,9 +393,19 @@ def _entry(film: Film, card: ModelCard, reading: Reading) -> Read:
         digest=film.radiograph.digest,
         model=card.name,
         version=card.version,
-        gate=reading.gate.to_json(),
+        gate=_ageless(reading.gate.to_json()),
         predictions=answers,
+        mended=" ".join(film.mended),
     )
+
+
+def _ageless(report: dict[str, Any]) -> dict[str, Any]:
+    """Return a gate's report without the patient's age, which is not the records' to keep."""
+    kept = [
+        one | {"value": None, "reason": ""} if one["name"] == "age" else one
+        for one in report["checks"]
+    ]
+    return report | {"checks": kept}
 
 
 def attribution(
