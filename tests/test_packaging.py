@@ -50,7 +50,7 @@ def third_party(path: Path) -> set[str]:
             found |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             found.add(node.module.split(".")[0])
-    ours = {"cxr_core", "benchmarks", "tests", "conftest", "bundles"}
+    ours = {"cxr_core", "benchmarks", "tests"} | {one.stem for one in (ROOT / "tests").glob("*.py")}
     return found - sys.stdlib_module_names - ours
 
 
