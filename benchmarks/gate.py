@@ -1,7 +1,7 @@
 """What the gate does to films that nobody trained on, and what it costs for each film.
 
-The rates come from the record that `python -m cxr_core train gate` wrote when it scored them
-once; the time is measured here.
+The rates come from the record that `python -m cxr_core train gate` wrote when it scored them,
+what it cannot do from the gate's card; the time is measured here.
 """
 
 import json
@@ -46,13 +46,18 @@ def measure(data: Path) -> str | None:
             "|---|---:|---:|---:|---:|",
             *(_area(area) for area in record["areas"]),
             "",
+            "What it cannot do, by its card:",
+            "",
+            *(f"- {limit}" for limit in card.limits),
+            "",
             *cost(),
         ]
     )
 
 
 def _row(rate: dict[str, Any]) -> str:
-    cells = [rate["group"], rate["network"], rate["asked"], str(rate["n"])]
+    unread = f", {rate['unreadable']} unreadable" if rate["unreadable"] else ""
+    cells = [rate["group"], rate["network"], rate["asked"], f"{rate['n']}{unread}"]
     if rate["note"]:
         return f"| {' | '.join(cells)} | {rate['count']} of {rate['n']}: {rate['note']} | |"
     told = f"{rate['share']:.1%} ({rate['low']:.1%}-{rate['high']:.1%})"

@@ -144,9 +144,10 @@ def test_explain_places_its_peak_on_the_original_film(run, films, tmp_path):
     told = json.loads(out)
     assert status == 0
     assert set(told) == {
-        *("file", "model", "label", "method", "probability"),
+        *("file", "model", "label", "method", "absence", "baseline", "probability"),
         *("completeness_gap", "relative_gap", "peak", "output"),
     }
+    assert (told["absence"], told["baseline"]) == (False, "black")
     height, width = sample_film().pixels.shape
     with Image.open(told["output"]) as drawn:
         assert drawn.size == (width, height)
@@ -158,6 +159,12 @@ def test_explain_places_its_peak_on_the_original_film(run, films, tmp_path):
         *("-o", tmp_path / "map.png"),
     )
     assert status == 2 and "no label named 'Oedema'" in err
+    status, out, err = run(
+        *("explain", "--model", "tiny", "--label", "Pneumonia", "--baseline", "blurred"),
+        *(films / "c.png", "-o", tmp_path / "none.png"),
+    )
+    assert (status, out) == (2, "") and not (tmp_path / "none.png").exists()
+    assert "'blurred' came with 'grad-cam'" in err and len(err.splitlines()) == 1
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import gaussian_filter
 
 from cxr_core.cards import list_models, load_card
-from cxr_core.errors import ModelError, UnknownName
+from cxr_core.errors import ArgumentError, ModelError, UnknownName
 from cxr_core.gate import (
     KINDS,
     LABELS,
@@ -76,9 +76,40 @@ def test_a_dark_film_is_told_by_its_brightest_parts(brightest, verdict):
 @pytest.mark.parametrize(("share", "verdict"), [(0.125, "ok"), (0.25, "caution"), (0.75, "refuse")])
 def test_what_is_burnt_to_white_is_counted(chest, share, verdict):
     pixels = np.clip(thorax(128, 128, seed=3).pixels, 0, 0.9).copy()
-    pixels[: int(128 * share)] = 1
+    # Two columns are left beside it: what is burnt lies within the film.
+    width = int(128 * 128 * share) // 126
+    pixels[1:-1, 1 : 1 + width] = 1
     found = measured(pixels)["saturation"]
-    assert (found.value, found.verdict) == (share, verdict)
+    assert found.value == pytest.approx(126 * width / 128**2, abs=1e-4)
+    assert found.verdict == verdict
+    assert verdict == "ok" or "burnt to white" in found.reason
+
+
+@pytest.mark.parametrize(("edge", "verdict"), [(8, "ok"), (20, "caution"), (40, "refuse")])
+def test_even_white_borders_are_not_called_burnt_and_are_to_be_cropped(edge, verdict):
+    pixels = np.ones((128, 128), np.float32)
+    inner = np.clip(thorax(128, 128 - 2 * edge, seed=3).pixels, 0, 0.9)
+    pixels[:, edge : 128 - edge] = inner
+    found = measured(pixels)["saturation"]
+    assert found.value == pytest.approx(edge / 64, abs=1e-4)
+    assert found.verdict == verdict
+    assert "burnt to white, and" not in found.reason
+    assert verdict == "ok" or found.mend == "Crop white borders off."
+
+
+def test_a_film_burnt_within_white_borders_is_called_burnt():
+    pixels = np.ones((128, 128), np.float32)
+    pixels[:, 16:112] = np.clip(thorax(128, 96, seed=3).pixels, 0, 0.9)
+    pixels[10:118, 30:64] = 1  # 108 x 34 of 128 x 128, 22 %; the borders are another 25 %
+    found = measured(pixels)["saturation"]
+    assert found.value == pytest.approx((108 * 34 + 128 * 32) / 128**2, abs=1e-4)
+    assert found.verdict == "caution" and "burnt to white, and" in found.reason
+
+
+def test_a_picture_of_one_white_is_refused_for_its_borders_and_its_white():
+    found = measured(np.ones((128, 128), np.float32))
+    assert (found["borders"].value, found["borders"].verdict) == (1, "refuse")
+    assert (found["saturation"].value, found["saturation"].verdict) == (1, "refuse")
 
 
 def test_a_film_blurred_beyond_what_models_read_is_told(chest):
@@ -133,9 +164,9 @@ def seen(gate, pixels: np.ndarray) -> dict[str, GateCheck]:
 def test_the_gate_is_no_classifier():
     assert "gate" not in {card.name for card in list_models()}
     assert load_card("gate", kind="gate").labels == LABELS
-    with pytest.raises(ModelError, match="'gate' is a gate"):
+    with pytest.raises(ArgumentError, match="'gate' is a gate"):
         load_card("gate")
-    with pytest.raises(ModelError, match="is a classifier, where a gate"):
+    with pytest.raises(ArgumentError, match="is a classifier, where a gate"):
         load_card("pediatric-pneumonia", kind="gate")
 
 

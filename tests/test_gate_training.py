@@ -1,6 +1,9 @@
 """How the gate's network is made: who is held out, what it is shown, how limits are chosen."""
 
 import json
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ from statsmodels.stats.proportion import proportion_confint
 
 from cxr_core.__main__ import main
 from cxr_core.cards import model_folder
+from cxr_core.datasets import Film
 from cxr_core.errors import ArgumentError, DataError, TrainingError
 from cxr_core.gate import (
     BONE,
@@ -24,9 +28,19 @@ from cxr_core.gate import (
     SLICE,
     TONES,
     TURNS,
+    load_gate,
 )
-from cxr_core.gate_training import fit, limits, pictures, protocol, record, train_gate, trainings
-from cxr_core.gate_training.films import MISFILED, frontal_films, other_pictures
+from cxr_core.gate_training import (
+    claims,
+    fit,
+    limits,
+    pictures,
+    protocol,
+    record,
+    train_gate,
+    trainings,
+)
+from cxr_core.gate_training.films import MISFILED, Collection, frontal_films, other_pictures
 from cxr_core.phantom import thorax
 
 EVERYTHING = {label: k for k, label in enumerate(LABELS)}
@@ -108,6 +122,15 @@ def test_a_window_on_everything_is_the_film():
     whole = pictures.window(square, np.random.default_rng(0), (10.0, 10.0))
     # Interpolated near an edge between two rows of one value only.
     assert_allclose(whole * 255, np.arange(64)[:, None] * np.ones(64), atol=0.51)
+
+
+def test_a_part_is_cut_out_where_its_box_says():
+    rows, columns = np.mgrid[0:128, 0:128].astype(np.uint8)
+    quarter = pictures.cropped(columns, record.QUARTER)
+    assert_allclose(quarter[0] * 255, np.arange(32, 96), atol=1e-4)
+    chests = pictures.cropped(rows, record.WITHOUT_BASES)
+    # 64 rows stand for the upper 76.8 of 128, each 1.2 of them.
+    assert_allclose(chests[1:-1, 0] * 255, 1.2 * np.arange(1, 63) + 0.1, atol=0.51)
 
 
 def test_cutting_up_keeps_every_piece():
@@ -207,6 +230,34 @@ def test_deals_add_up():
     rates = [record.Rate.of("bones", "refused", f"third {k}", [True] * k + [False]) for k in (1, 2)]
     whole = record.pooled(rates, "three deals")
     assert (whole.n, whole.count, whole.network) == (5, 3, "three deals")
+    lost = record.Rate.of("bones", "refused", "third 2", [], 2)
+    assert record.pooled([*rates, lost], "three deals").unreadable == 2
+
+
+def test_a_file_that_cannot_be_read_is_counted_apart(tmp_path):
+    (tmp_path / "torn.png").write_bytes(b"no picture")
+    films = [("film", lambda: thorax(128, 112, seed=1))]
+    source = [*films, *record.files([tmp_path / "torn.png"])]
+    rates, seen = record.frontal_rates(load_gate(), {"films": source})
+    assert [(rate.asked, rate.n, rate.unreadable) for rate in rates] == [
+        ("refused", 1, 1),
+        ("cautioned", 1, 1),
+    ]
+    assert [one.file for one in seen["films"]] == ["film"]
+    ((rate, _),) = record.refusals(load_gate(), {"films": source}, "shipped")
+    assert (rate.n, rate.unreadable) == (1, 1)
+    assert {rate.unreadable for rate in record.fault_rates(load_gate(), source)} == {1}
+
+
+def test_parts_of_films_are_made_of_the_very_films(monkeypatch):
+    monkeypatch.setattr(record, "MADE", 2)
+    films = [(f"phantom {k}", lambda k=k: thorax(128, 128, seed=k)) for k in range(2)]
+    groups = record.made_groups(films, 0)
+    assert {"central quarters of films", "films with the bases cut off"} <= set(groups)
+    wholes = [np.rint(thorax(128, 128, seed=k).pixels * 255).astype(np.uint8) for k in range(2)]
+    for _, read in groups["central quarters of films"]:
+        made = np.rint(read().pixels * 255)
+        assert any(np.array_equal(made, whole[32:96, 32:96]) for whole in wholes)
 
 
 def test_the_shipped_record_claims_what_its_counts_say():
@@ -218,26 +269,48 @@ def test_the_shipped_record_claims_what_its_counts_say():
             rate["asked"],
             rate["network"],
             [True] * rate["count"] + [False] * (rate["n"] - rate["count"]),
+            rate["unreadable"],
         )
         assert again.to_json() == pytest.approx(rate)
 
 
+FRONTAL_GROUPS = ("pediatric", "NIH", "COVID", "DICOM", "computer-made")
+# What is known to fall short, by group, what was counted, and network: so many of n.
+SHORT = {
+    ("NIH, under 18 years", "refused", "shipped"): (3, 89),
+    ("bones and hands", "refused", "without-bones"): (39, 43),
+    ("parts of films, at most a quarter", "refused by its looks", "shipped"): (175, 200),
+    ("collages of films", "refused by its looks", "shipped"): (190, 200),
+}
+
+
+def falls_short(rate: dict) -> bool:
+    """Say whether more than 1 % of good films, or less than 97 % of all else, is refused."""
+    if rate["group"].startswith(FRONTAL_GROUPS):
+        return rate["share"] > 0.01
+    return rate["share"] < 0.97
+
+
 def test_the_shipped_gate_is_good_enough_to_ship():
     told = json.loads((model_folder("gate") / "evaluation.json").read_text("utf-8"))
-    rates = {(r["group"], r["network"], r["asked"]): r for r in told["rates"]}
-    for group in ("pediatric test, 224 px", "COVID radiography, held out"):
-        assert rates[group, "shipped", "refused"]["share"] <= 0.01
-    assert rates["photographs turned grey", "three deals", "refused"]["share"] >= 0.97
-    for fault in ("upside down", "inverted"):
-        assert rates[fault, "shipped", "refused"]["share"] >= 0.98
-    assert all(area["auroc"] >= 0.99 for area in told["areas"] if area["network"] == "shipped")
+    asked = [rate for rate in told["rates"] if rate["asked"].startswith("refused")]
+    short = {
+        (rate["group"], rate["asked"], rate["network"]): (rate["count"], rate["n"])
+        for rate in asked
+        if rate["n"] >= 30 and falls_short(rate)
+    }
+    assert short == SHORT, "nothing may fall short that is not named here"
+    plans = {plan.name for plan in trainings.PLANS}
+    assert {area["network"] for area in told["areas"]} == plans
+    assert min(area["auroc"] for area in told["areas"]) >= 0.995
+    groups = {rate["group"] for rate in asked}
+    assert {*record.FAULTS, *record.PHOTOGRAPHS, *record.PICTURES} - {"mirrored"} <= groups
+    assert sum(group.startswith(FRONTAL_GROUPS) for group in groups) == 8
 
 
 @pytest.mark.slow
 def test_the_gate_says_again_what_its_predictions_say(data):
     import csv
-
-    from cxr_core.gate import load_gate
 
     with (model_folder("gate") / "predictions.csv").open(newline="") as file:
         rows = {
@@ -271,6 +344,85 @@ def test_a_training_goes_on_only_with_its_own_seed(tmp_path, data):
         trainings.train_plan(plan, data, tmp_path, seed=0)
 
 
+def collection(*digests: str) -> Collection:
+    """Films of those digests, all of which train."""
+    return Collection(Path(), tuple(Film(d, (), d, None, d) for d in digests), (), ())
+
+
+@pytest.fixture
+def dealt(monkeypatch, material):
+    """Two films and one picture, dealt and decoded from nowhere, and a training of one step."""
+    there = {"pediatric": collection("a", "b")}
+    monkeypatch.setattr(trainings, "frontal_films", lambda _: there)
+    monkeypatch.setattr(trainings, "other_pictures", lambda *_: collection("c"))
+    squares = {"pediatric": material.films["pediatric"]}, dict(material.others)
+    monkeypatch.setattr(trainings, "training_squares", lambda *_: squares)
+    monkeypatch.setattr(trainings, "fit", partial(fit.fit, steps=1))
+    return there
+
+
+def test_a_training_goes_on_only_with_its_own_films_and_settings(tmp_path, monkeypatch, dealt):
+    def train():
+        return trainings.train_plan(trainings.SHIPPED, tmp_path, tmp_path / "runs", seed=0)
+
+    first = train()
+    again = train()
+    for kept, made in zip(again.network.get_weights(), first.network.get_weights(), strict=True):
+        assert_array_equal(kept, made)
+    dealt["pediatric"] = collection("a", "d")
+    with pytest.raises(TrainingError, match=r"other films than are here now.*without --resume"):
+        train()
+    monkeypatch.setattr(fit, "BORDER", (0.3, 0.16))
+    with pytest.raises(TrainingError, match="other films and settings"):
+        train()
+    dealt["pediatric"] = collection("b", "a")
+    with pytest.raises(TrainingError, match="other settings"):
+        train()
+
+
+def test_a_training_that_does_not_say_what_it_came_from_is_not_gone_on_with(tmp_path, dealt):
+    (tmp_path / "shipped.keras").touch()
+    (tmp_path / "shipped.json").write_text(json.dumps({"seed": 0, "history": {}}))
+    with pytest.raises(TrainingError, match="does not say with which"):
+        trainings.train_plan(trainings.SHIPPED, tmp_path, tmp_path, seed=0)
+
+
+# --- what is claimed ---
+
+
+def test_what_the_card_says_is_counted_from_what_was_dealt():
+    def named(kind: str, count: int) -> tuple[Film, ...]:
+        return tuple(Film(f"{kind}/{k}", (), "", None, "") for k in range(count))
+
+    train = named("bone", 20) + named("brainmri", 30) + named("ct", 29) + named("lateral", 3)
+    dealt = Collection(Path(), train, (), named("hand", 10) + named("ct", 1) + named("lateral", 1))
+    collections = dict.fromkeys(("one", "two"), dealt)
+    told = claims.limits(collections, dealt)
+    assert told[0] == "At hand were only 4 lateral chest films: of these kinds it claims nothing."
+    assert told[-1].startswith("Frontal films of 2 collections")
+    assert any("of 72% of a film and more" in one and "of 28% and less" in one for one in told)
+    for more, left in ((25, "At hand were only 29 lateral"), (26, told[1])):
+        again = replace(dealt, train=train + named("lateral", more))
+        assert claims.limits(collections, again)[0].startswith(left)
+
+
+def test_the_protocol_names_only_what_was_left_out_there(tmp_path):
+    groups = {record.FULL_SIZE: [("film", lambda: thorax(64, 64, seed=0))] * 7}
+    told = claims.protocol(tmp_path, groups)
+    assert "7 pediatric films" in told
+    assert record.WRONGLY_TAGGED not in told and "Taken out" not in told
+    (misfiled,) = MISFILED
+    for place in (
+        tmp_path / "dicom" / record.WRONGLY_TAGGED,
+        tmp_path / "not_chest_xray" / misfiled,
+    ):
+        place.parent.mkdir(parents=True)
+        place.touch()
+    told = claims.protocol(tmp_path, groups)
+    assert f"{record.WRONGLY_TAGGED} is in no group" in told
+    assert told.endswith(f"Taken out, for it is a chest film: {misfiled}.")
+
+
 def test_every_plan_has_its_own_name_and_the_left_out_are_scored_alone(data):
     assert len({plan.name for plan in trainings.PLANS}) == len(trainings.PLANS)
     plan = trainings.LEFT_OUT[0]
@@ -292,8 +444,9 @@ def test_beginning_anew_forgets_finished_trainings_only(tmp_path):
     [
         (("train", "gate", "--data", ".", "--epochs", "3"), 2, "not --epochs"),
         (("train", "gate", "--data", "."), 2, "already"),
-        (("predict", "--model", "gate", "film.png"), 1, "'gate' is a gate"),
-        (("explain", "--model", "gate", "--label", "x", "f.png", "-o", "o.png"), 1, "is a gate"),
+        (("predict", "--model", "gate", "film.png"), 2, "'gate' is a gate"),
+        (("explain", "--model", "gate", "--label", "x", "f.png", "-o", "o.png"), 2, "is a gate"),
+        (("evaluate", "--model", "gate", "--data", "."), 2, "is a gate"),
     ],
 )
 def test_the_command_line_trains_the_gate_and_does_not_take_it_for_a_model(

@@ -12,8 +12,10 @@ from cxr_core.images import Radiograph
 LATERAL_VIEWS = frozenset({"LL", "RL", "LLD", "RLD"})
 RADIOGRAPHY = frozenset({"CR", "DX", "RG", "XR", "DR"})
 CHEST_WORDS = ("CHEST", "THORA", "TORA", "RIB", "LUNG", "PULM", "CXR")
+# These decide before the chest's words: "THORACIC SPINE" and "CERVICAL RIB" are no chest films.
+SPINE_WORDS = ("SPINE", "CERVICAL", "LUMBAR")
 OTHER_PARTS = (
-    *("SKULL", "HEAD", "BRAIN", "NECK", "SPINE", "ABDOMEN", "PELVIS", "HIP", "BREAST", "HEART"),
+    *("SKULL", "HEAD", "BRAIN", "NECK", "ABDOMEN", "PELVIS", "HIP", "BREAST", "HEART"),
     *("HAND", "WRIST", "FINGER", "ARM", "ELBOW", "HUMERUS", "SHOULDER", "CLAVICLE", "RADIUS"),
     *("LEG", "KNEE", "FEMUR", "TIBIA", "FIBULA", "ANKLE", "FOOT", "TOE", "JAW", "EXTREMITY"),
 )
@@ -56,14 +58,18 @@ def _view(radiograph: Radiograph, card: ModelCard) -> GateCheck:
 
 def _body_part(radiograph: Radiograph, card: ModelCard) -> GateCheck:
     part, limit = radiograph.facts.body_part, "chest"
-    if part is None or any(word in part.upper() for word in CHEST_WORDS):
+    spine = part is not None and _says(part, SPINE_WORDS)
+    if part is None or (not spine and _says(part, CHEST_WORDS)):
         told = f"The file says {part}." if part else "The file names no body part."
         return GateCheck("body part", part, limit, "ok", told)
-    other = any(word in part.upper() for word in OTHER_PARTS)
-    verdict: Verdict = "refuse" if other else "caution"
+    verdict: Verdict = "refuse" if spine or _says(part, OTHER_PARTS) else "caution"
     reason = f"The file says the body part is {part}, not the chest."
     mend = "Use a chest film, or correct the file's header if it is wrong."
     return GateCheck("body part", part, limit, verdict, reason, mend)
+
+
+def _says(part: str, words: tuple[str, ...]) -> bool:
+    return any(word in part.upper() for word in words)
 
 
 def _modality(radiograph: Radiograph, card: ModelCard) -> GateCheck:

@@ -127,13 +127,22 @@ def _exposure(glance: NDArray[np.float32]) -> GateCheck:
 
 
 def _saturation(glance: NDArray[np.float32]) -> GateCheck:
+    white = glance >= WHITE
+    rows, columns = _inside(glance)
+    # Even borders hide nothing of the film: they are to be cropped off, not exported anew.
+    if float(white[rows, columns].sum()) / white.size > BURNT[0]:
+        bad = "Much of the film is burnt to white, and what was there is lost."
+        mend = "Use the original film, or export it with a wider window."
+    else:
+        bad = "Much of the picture is white, even borders around the film included."
+        mend = "Crop white borders off."
     return _measured(
         "saturation",
-        float((glance >= WHITE).mean()),
+        float(white.mean()),
         _Range(*BURNT, above=True),
-        "Hardly anything is burnt to white.",
-        "Much of the film is burnt to white, and what was there is lost.",
-        "Use the original film, or export it with a wider window.",
+        "Hardly anything is white.",
+        bad,
+        mend,
     )
 
 
@@ -150,10 +159,13 @@ def _sharpness(glance: NDArray[np.float32]) -> GateCheck:
 
 
 def _borders(glance: NDArray[np.float32]) -> GateCheck:
-    rows, columns = (_inner(glance.std(axis=axis) > EVEN) for axis in (1, 0))
+    down, across = (
+        (found.stop - found.start) / side
+        for found, side in zip(_inside(glance), glance.shape, strict=True)
+    )
     return _measured(
         "borders",
-        1 - rows * columns,
+        1 - down * across,
         _Range(*BORDERED, above=True),
         "The chest fills the picture.",
         "Wide borders of one grey surround the film.",
@@ -161,10 +173,13 @@ def _borders(glance: NDArray[np.float32]) -> GateCheck:
     )
 
 
-def _inner(busy: NDArray[np.bool_]) -> float:
-    """Return the share of a side from the first line that is not of one grey to the last."""
-    found = np.flatnonzero(busy)
-    return float(found[-1] - found[0] + 1) / len(busy) if len(found) else 0.0
+def _inside(glance: NDArray[np.float32]) -> tuple[slice, slice]:
+    """Find the rows and columns inside borders of one grey; empty where all is of one grey."""
+    found = (np.flatnonzero(glance.std(axis=axis) > EVEN) for axis in (1, 0))
+    rows, columns = (
+        slice(int(busy[0]), int(busy[-1]) + 1) if len(busy) else slice(0, 0) for busy in found
+    )
+    return rows, columns
 
 
 def _text(film: NDArray[np.float32]) -> GateCheck:

@@ -6,7 +6,7 @@ train, so that three trainings score each of them once by a network that never s
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -139,6 +139,12 @@ def training_squares(
     pixels = pixel_cache(others.folder, others.train, KEPT, progress)
     kinds = np.array([kind_of(picture) for picture in others.train])
     return films, {int(kind): pixels[kinds == kind] for kind in np.unique(kinds)}
+
+
+def films_seen(frontal: Mapping[str, Collection], others: Collection) -> Iterator[Film]:
+    """Name all films and pictures that train or choose limits."""
+    for part in (*frontal.values(), others):
+        yield from (*part.train, *part.validation)
 
 
 def digest_of(films: Iterable[Film]) -> str:

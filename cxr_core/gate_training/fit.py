@@ -1,9 +1,11 @@
 """Train the gate's network: batches of films with faults and of pictures that are no films."""
 
+import hashlib
+import json
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import keras
@@ -13,10 +15,11 @@ from numpy.typing import NDArray
 from cxr_core.augmentation import TRAINING, augment
 from cxr_core.datasets import Progress
 from cxr_core.gate import BONE, FRONTAL, LABELS, LATERAL, LOOK, OTHER, PHOTOGRAPH, QUESTIONS, SLICE
-from cxr_core.gate_training.pictures import Picture, Square, bordered, no_film, window
+from cxr_core.gate_training.films import KEPT
+from cxr_core.gate_training.pictures import PARTS, Picture, Square, bordered, no_film, window
 from cxr_core.networks import build_network
 from cxr_core.phantom import thorax
-from cxr_core.preprocess import normalise, to_square
+from cxr_core.preprocess import PIXELS, normalise, to_square
 
 NETWORK = "residual"
 OPTIONS: dict[str, Any] = {"widths": (24, 48, 64, 96), "dropout": 0.2}
@@ -37,6 +40,21 @@ WINDOWS = {
 BORDER = (0.2, 0.16)
 PHANTOMS, FIRST_PHANTOM = 160, 10_000  # seeds that no sample film and no test uses
 STRENGTH = replace(TRAINING, erase=0.25, noise=0.02, softness=2.0)
+
+
+def settings_digest() -> str:
+    """Digest the settings that make a training what it is: SHA-256, hexadecimal."""
+    settings = {
+        "network": (NETWORK, OPTIONS),
+        "batch": (BATCH, STEPS),
+        "shares": (KIND_SHARES, FILM_SHARES),
+        "windows": (WINDOWS, PARTS, BORDER),
+        "phantoms": (PHANTOMS, FIRST_PHANTOM),
+        "strength": asdict(STRENGTH),
+        "pixels": (PIXELS, LOOK.to_json(), KEPT.to_json()),
+        "questions": QUESTIONS,
+    }
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)

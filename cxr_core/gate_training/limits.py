@@ -22,9 +22,7 @@ RULE = (
     f"limit that calls at most {NO_FILM:.1%} of any group no frontal film, and at most "
     f"{NO_FILM_PERTURBED:.0%} of any group perturbed as other X-ray units would; limits of at "
     f"most {EVEN} that call none of them turned, of at least {EVEN} that call none inverted; the "
-    f"lowest limit that calls at most {MIRRORED:.0%} of all mirrored. This rule replaced a first "
-    "one (over all groups together: 0.4 %, 0.8 %, 0.1 %, 0.1 %, 1 %) after test films had been "
-    "scored, for that one let the smallest groups bear most of the refusals."
+    f"lowest limit that calls at most {MIRRORED:.0%} of all mirrored."
 )
 
 Answers = list[NDArray[np.float64]]  # probabilities (N, K) of each question

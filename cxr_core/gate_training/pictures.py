@@ -14,10 +14,13 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import gaussian_filter
 
 from cxr_core.gate import LOOK
+from cxr_core.preprocess import Box
 
 Square = NDArray[np.uint8]
 Picture = NDArray[np.float32]
 SIDE = LOOK.size
+# Which shares of a film's area a window has that is shown as a part, and no film.
+PARTS = (0.03, 0.28)
 
 
 def window(square: Square, rng: np.random.Generator, areas: tuple[float, float]) -> Picture:
@@ -28,6 +31,12 @@ def window(square: Square, rng: np.random.Generator, areas: tuple[float, float])
     width, height = (float(min(1, share * k)) * size for k in (longer, 1 / longer))
     left, top = rng.uniform(0, size - width), rng.uniform(0, size - height)
     return _resized(square, (left, top, left + width, top + height))
+
+
+def cropped(square: Square, box: Box) -> Picture:
+    """Cut out one part, its box in shares of the sides, and fill the picture with it."""
+    left, top, right, bottom = (share * len(square) for share in box)
+    return _resized(square, (left, top, right, bottom))
 
 
 def _resized(square: Square, box: tuple[float, float, float, float] | None = None) -> Picture:
@@ -155,7 +164,7 @@ def no_film(
     """Make one picture that is no single, whole chest film; `films` draws a film at random."""
     chosen = rng.random()
     if chosen < 0.27:
-        return window(films(), rng, (0.03, 0.28))
+        return window(films(), rng, PARTS)
     if chosen < 0.42:
         return cut_up(films(), rng)
     if chosen < 0.57:

@@ -1,4 +1,4 @@
-"""From a folder of data to models/gate: train, choose limits, measure once, register."""
+"""From a folder of data to models/gate: train, choose limits, measure, register."""
 
 import csv
 import hashlib
@@ -17,8 +17,8 @@ from cxr_core.classifier import Classifier, publish, round_weights, write_bundle
 from cxr_core.datasets import Progress, pixel_cache
 from cxr_core.errors import ArgumentError
 from cxr_core.gate import FRONTAL, LABELS, LOOK
-from cxr_core.gate_training import record
-from cxr_core.gate_training.films import Collection, digest_of
+from cxr_core.gate_training import claims, record
+from cxr_core.gate_training.films import Collection, digest_of, films_seen
 from cxr_core.gate_training.fit import BATCH, NETWORK, STEPS
 from cxr_core.gate_training.limits import RULE, ask, choose_limits
 from cxr_core.gate_training.record import Rate, Seen
@@ -36,35 +36,6 @@ NAME = "gate"
 STAGES = 3 + len(PLANS)  # of the measuring
 # Groups of frontal test films that are large enough to turn, invert, mirror and cut up.
 SEVERAL = ("pediatric test", "NIH test", "COVID")
-# Every earlier scoring of the test part by networks of these trainings.
-FORMER_SCORINGS = (
-    {
-        "date": "2026-11-21",
-        "why": "first, with limits over all validation films together: refused were 4 of 630 "
-        "COVID-19 radiography, 2 of 104 NIH AP, 5 of 89 NIH films under 18 years and no other "
-        "frontal film; of bones and hands left out of training 42 of 43; of lateral films 6 of "
-        "6; of made pictures up to five points more than now",
-    },
-)
-LIMITS = (
-    "Six lateral chest films and six slices of a chest by computed tomography were at hand: of "
-    "these kinds it claims nothing.",
-    "A mirrored film is told by the side of the heart: situs inversus looks alike, so that it is "
-    "only a caution.",
-    "It knows the kinds of pictures it was shown; one that nobody thought of may pass.",
-    "Frontal films of three collections trained it, and films of the same collections test it; "
-    "the nine DICOM files are too few to claim anything for other hospitals.",
-)
-PROTOCOL = (
-    "Frontal films: the test films of the shipped classifiers, and of 30 pediatric training "
-    "patients whose films are at hand at full size, trained and chose nothing. Other pictures: "
-    "dealt by file into thirds; the shipped network trained on two of them and is scored on the "
-    "last; 'three deals' are three trainings, each scored on the third it left out. The limits "
-    "come from frontal validation films, each training with its own. Left out: trainings without "
-    "any picture of that kind, scored on all of them. Third 1 was also looked at while the "
-    "network was designed; frontal films, the other thirds and the kinds left out were not. One "
-    "picture among the bones is a chest film and was taken out."
-)
 
 
 def train_gate(
@@ -91,7 +62,8 @@ def train_gate(
     Raises:
         ArgumentError: When there is a gate already.
         DataError: When a folder is missing.
-        TrainingError: When a training that goes on began with another seed.
+        TrainingError: When a training that goes on began with another seed, other films or other
+            settings.
     """
     root = models_root()
     if (root / NAME).exists():
@@ -133,7 +105,6 @@ def _card(trained: Trained, points: tuple[float | None, ...], seed: int) -> Mode
     weights = hashlib.sha256(b"".join(one.tobytes() for one in trained.network.get_weights()))
     today = datetime.now(UTC).date().isoformat()
     frontal, others = trained.frontal, trained.others
-    seen = [film for part in frontal.values() for film in (*part.train, *part.validation)]
     facts = {
         "command": "python -m cxr_core train gate --data data",
         "films": sum(len(part.train) for part in frontal.values()),
@@ -161,7 +132,7 @@ def _card(trained: Trained, points: tuple[float | None, ...], seed: int) -> Mode
         network=NETWORK,
         recipe=NAME,
         training=facts,
-        data_digest=digest_of([*seen, *others.train]),
+        data_digest=digest_of(films_seen(frontal, others)),
         data="Films of Kermany 2018, the COVID-19 Radiography set and NIH ChestX-ray14, and "
         "pictures of other things for research use only; each source its own terms.",
         intended_use="Looking, before a classifier speaks, whether a picture is one frontal chest "
@@ -169,7 +140,7 @@ def _card(trained: Trained, points: tuple[float | None, ...], seed: int) -> Mode
         not_for=("Telling any disease from another.", "Finding the patient's identity."),
         age_range=None,
         views=("PA", "AP"),
-        limits=LIMITS,
+        limits=claims.limits(frontal, others),
         version=f"{today}-{weights.hexdigest()[:8]}",
         created=today,
     )
@@ -182,7 +153,7 @@ def measure(
     seed: int,
     progress: Progress | None = None,
 ) -> tuple[dict[str, Any], list[tuple[str, Seen]]]:
-    """Score what nobody trained on, once.
+    """Score what nobody trained on.
 
     Returns:
         What evaluation.json holds; and what the shipped network said of each picture, by
@@ -213,7 +184,7 @@ def measure(
             answers += [(rate.group, one) for rate, part in found for one in part]
     rates += [record.pooled(same, "three deals") for same in zip(*deals, strict=True)]
     _tell(progress, STAGES)
-    return _told(gate.card, rates, areas), answers
+    return _told(gate.card, rates, areas, claims.protocol(data, groups)), answers
 
 
 def _tell(progress: Progress | None, done: int) -> None:
@@ -256,13 +227,15 @@ def _counts_for_area(rate: Rate) -> bool:
     return not rate.group.startswith("photographs") or rate.group == "photographs turned grey"
 
 
-def _told(card: ModelCard, rates: list[Rate], areas: list[dict[str, Any]]) -> dict[str, Any]:
+def _told(
+    card: ModelCard, rates: list[Rate], areas: list[dict[str, Any]], protocol: str
+) -> dict[str, Any]:
     today = datetime.now(UTC).date().isoformat()
     return {
         "model": card.name,
         "version": card.version,
-        "scorings": [*FORMER_SCORINGS, {"date": today, "why": "by the rule on the card"}],
-        "protocol": PROTOCOL,
+        "scorings": [{"date": today, "why": "by the rule on the card"}],
+        "protocol": protocol,
         "rates": [rate.to_json() for rate in rates],
         "areas": areas,
     }

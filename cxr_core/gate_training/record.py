@@ -29,7 +29,14 @@ from cxr_core.gate import (
     pixel_checks,
 )
 from cxr_core.gate_training.films import KEPT, Collection
-from cxr_core.gate_training.pictures import collage, cut_up, page_of_text, screenshot, window
+from cxr_core.gate_training.pictures import (
+    collage,
+    cropped,
+    cut_up,
+    page_of_text,
+    screenshot,
+    window,
+)
 from cxr_core.images import Facts, Radiograph, read_radiograph
 from cxr_core.phantom import thorax
 from cxr_core.preprocess import to_square
@@ -38,7 +45,11 @@ from cxr_core.ranking import auroc
 FEW = 30
 ADULT = 18.0
 MADE = 200  # pictures of each made kind
-# A film whose header says MONOCHROME1 though it is MONOCHROME2: read as told, it is inverted.
+# Of a film, the middle quarter of its area; and all but its lower 40 %, where the bases lie.
+QUARTER, WITHOUT_BASES = (0.25, 0.25, 0.75, 0.75), (0.0, 0.0, 1.0, 0.6)
+FULL_SIZE = "pediatric at full size"
+# A film whose header says MONOCHROME1 though it is MONOCHROME2: read as told, it is inverted,
+# and rightly refused for it: it is no good film, and no group scores it.
 WRONGLY_TAGGED = "rsna_pa_mono1_jpeg.dcm"
 PHANTOMS = 60  # computer-made films, of seeds that trained nothing
 
@@ -57,6 +68,7 @@ class Rate:
         low: Wilson's 95 % interval.
         high: Wilson's 95 % interval.
         note: "n too small" where the rate claims nothing.
+        unreadable: Files of the group that could not be read, which n leaves out.
     """
 
     group: str
@@ -68,14 +80,18 @@ class Rate:
     low: float | None
     high: float | None
     note: str
+    unreadable: int
 
     @classmethod
-    def of(cls, group: str, asked: str, network: str, hits: Sequence[bool]) -> "Rate":
+    def of(
+        cls, group: str, asked: str, network: str, hits: Sequence[bool], unreadable: int = 0
+    ) -> "Rate":
         """Count."""
         count, n = sum(hits), len(hits)
         told = wilson(count, n)
         note = "" if n >= FEW else "n too small"
-        return cls(group, asked, network, n, count, told.value, told.low, told.high, note)
+        shares = (told.value, told.low, told.high)
+        return cls(group, asked, network, n, count, *shares, note, unreadable)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -124,12 +140,12 @@ def see(gate: Classifier, film: Radiograph, file: str, *, measured: bool = True)
 
 def see_all(
     gate: Classifier,
-    films: Iterable[tuple[str, Callable[[], Radiograph]]],
+    films: "Source",
     change: Change,
     *,
     measured: bool = True,
 ) -> list[Seen]:
-    """Look at films, two at a time; one that cannot be read is left out."""
+    """Look at films, two at a time; one that cannot be read is left out, for `Rate` to count."""
 
     def one(item: tuple[str, Callable[[], Radiograph]]) -> Seen | None:
         try:
@@ -222,7 +238,7 @@ def frontal_groups(data: Path, frontal: dict[str, Collection]) -> dict[str, Sour
     ]
     tested = {
         "pediatric test, 224 px": paths_of(frontal["pediatric"].folder, frontal["pediatric"].test),
-        "pediatric at full size": sorted((data / "pediatric_fullres").rglob("*.jp*g")),
+        FULL_SIZE: sorted((data / "pediatric_fullres").rglob("*.jp*g")),
         "NIH test patients, PA": paths_of(root, [f for f in nih.test if f.view == "PA"]),
         "NIH test patients, AP": paths_of(root, [f for f in nih.test if f.view == "AP"]),
         "NIH, under 18 years": paths_of(root, children),
@@ -245,9 +261,10 @@ def frontal_rates(
     rates, everything = [], {}
     for name, source in groups.items():
         seen = see_all(gate, source, unchanged)
-        rates.append(Rate.of(name, "refused", "shipped", [one.refused for one in seen]))
+        lost = len(source) - len(seen)
+        rates.append(Rate.of(name, "refused", "shipped", [one.refused for one in seen], lost))
         noted = [one.report.verdict == "caution" for one in seen]
-        rates.append(Rate.of(name, "cautioned", "shipped", noted))
+        rates.append(Rate.of(name, "cautioned", "shipped", noted, lost))
         everything[name] = seen
     return rates, everything
 
@@ -280,10 +297,11 @@ def fault_rates(gate: Classifier, films: Source) -> list[Rate]:
     rates = []
     for name, (change, check, value) in FAULTS.items():
         seen = see_all(gate, films, change, measured=False)
+        lost = len(films) - len(seen)
         if name != "mirrored":  # which is never more than a caution
-            rates.append(Rate.of(name, "refused", "shipped", [one.refused for one in seen]))
+            rates.append(Rate.of(name, "refused", "shipped", [one.refused for one in seen], lost))
         named = [(found := one.found(check)) is not None and found.value == value for one in seen]
-        rates.append(Rate.of(name, "named right", "shipped", named))
+        rates.append(Rate.of(name, "named right", "shipped", named, lost))
     return rates
 
 
@@ -324,6 +342,8 @@ def made_groups(films: Source, seed: int) -> dict[str, Source]:
         return [(f"made {k}", partial(_film, p)) for k, p in enumerate(pictures)]
 
     return {
+        "central quarters of films": made(lambda k: cropped(squares[k], QUARTER)),
+        "films with the bases cut off": made(lambda k: cropped(squares[k], WITHOUT_BASES)),
         "parts of films, at most a quarter": made(lambda k: window(squares[k], rng, (0.04, 0.25))),
         "films cut up": made(lambda k: cut_up(squares[k], rng)),
         "collages of films": made(lambda k: collage(squares[k : k + 4] or squares[:4], rng)),
@@ -352,14 +372,16 @@ def refusals(
     """Count what is refused of each group."""
     for name, source in groups.items():
         seen = see_all(gate, source, unchanged)
-        yield Rate.of(name, "refused", network, [one.refused for one in seen]), seen
+        hits, lost = [one.refused for one in seen], len(source) - len(seen)
+        yield Rate.of(name, "refused", network, hits, lost), seen
 
 
 def pooled(parts: Sequence[Rate], network: str) -> Rate:
     """Add up one group over several trainings, each of which left out other pictures."""
     n, count = sum(part.n for part in parts), sum(part.count for part in parts)
     hits = [True] * count + [False] * (n - count)
-    return Rate.of(parts[0].group, parts[0].asked, network, hits)
+    lost = sum(part.unreadable for part in parts)
+    return Rate.of(parts[0].group, parts[0].asked, network, hits, lost)
 
 
 def area(films: Sequence[float], others: Sequence[float]) -> dict[str, float | int | None]:

@@ -17,11 +17,13 @@ from cxr_core.errors import TrainingError
 from cxr_core.gate_training.films import (
     KEPT,
     Collection,
+    digest_of,
+    films_seen,
     frontal_films,
     other_pictures,
     training_squares,
 )
-from cxr_core.gate_training.fit import Material, fit, phantoms
+from cxr_core.gate_training.fit import Material, fit, phantoms, settings_digest
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def forget(runs: Path) -> None:
 
 
 def _kept(plan: Plan, runs: Path) -> tuple[Path, Path]:
-    """Name the files of one training: its network, and its seed and history."""
+    """Name the files of one training: its network; and its history and what it came from."""
     return runs / f"{plan.name}.keras", runs / f"{plan.name}.json"
 
 
@@ -73,17 +75,18 @@ def train_plan(
 
     Raises:
         DataError: When the folders it needs are not there.
-        TrainingError: When the one in `runs` had another seed.
+        TrainingError: When the one in `runs` had another seed, other films or other settings.
     """
     frontal, others = frontal_films(data), other_pictures(data, plan.third, plan.without)
+    source = {
+        "seed": seed,
+        "films": digest_of(films_seen(frontal, others)),
+        "settings": settings_digest(),
+    }
     path, table = _kept(plan, runs)
     if path.is_file() and table.is_file():
         kept = json.loads(table.read_text("utf-8"))
-        if kept["seed"] != seed:
-            raise TrainingError(
-                f"'{path}' was trained with seed {kept['seed']}, not {seed}. Give that --seed, or "
-                "train anew without --resume."
-            )
+        _require_same(path, kept, source)
         network = keras.models.load_model(path, compile=False)
         return Trained(plan, network, frontal, others, kept["history"])
     films, pictures = training_squares(frontal, others, progress)
@@ -91,5 +94,24 @@ def train_plan(
     network, history = fit(material, seed=seed, progress=progress)
     runs.mkdir(parents=True, exist_ok=True)
     keras.Model(network.input, network.output, name=network.name).save(path)
-    table.write_text(json.dumps({"seed": seed, "history": history}), "utf-8")
+    table.write_text(json.dumps(source | {"history": history}), "utf-8")
     return Trained(plan, network, frontal, others, history)
+
+
+def _require_same(path: Path, kept: dict[str, Any], source: dict[str, Any]) -> None:
+    """Refuse to go on with a training that came from something else.
+
+    Raises:
+        TrainingError: When its seed, its films or its settings differ, or nobody kept them.
+    """
+    if kept["seed"] != source["seed"]:
+        raise TrainingError(
+            f"'{path}' was trained with seed {kept['seed']}, not {source['seed']}. Give that "
+            "--seed, or train anew without --resume."
+        )
+    odd = [name for name in ("films", "settings") if kept.get(name) != source[name]]
+    if odd:
+        raise TrainingError(
+            f"'{path}' was trained with other {' and '.join(odd)} than are here now, or does not "
+            "say with which. Put back what it was trained with, or train anew without --resume."
+        )

@@ -46,7 +46,7 @@ ORDERS = ("wrong", "right", "high", "low", "file")
 # What a reader may have said of a film, and how that reads behind "of them".
 REMARKS = {
     "": "",
-    COMMENTED: "bear a reader's comment",
+    COMMENTED: "drew a reader's comment",
     "agree": "had a reader agree",
     "disagree": "had a reader disagree",
     "changed my mind": "changed a reader's mind",
