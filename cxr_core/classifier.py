@@ -300,8 +300,8 @@ def load_classifier(
 
     Raises:
         UnknownName: When there is no such model.
-        ModelError: When its files are damaged, or only its card and record are shipped, or
-            when it is of another kind.
+        ArgumentError: When it is of another kind.
+        ModelError: When its files are damaged, or only its card and record are shipped.
     """
     card = load_card(name, root, kind=kind)
     path = model_folder(name, root) / "model.keras"
