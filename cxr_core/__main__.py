@@ -265,15 +265,9 @@ def _explain(options: argparse.Namespace) -> None:
     from cxr_core.classifier import load_classifier
     from cxr_core.export import export_explanation
 
-    classifier = load_classifier(options.model)
+    asked = (options.film, options.label, options.method, options.output)
     told = export_explanation(
-        classifier,
-        options.film,
-        options.label,
-        options.method,
-        options.output,
-        absence=options.absence,
-        baseline=options.baseline or "black",
+        load_classifier(options.model), *asked, absence=options.absence, baseline=options.baseline
     )
     if options.json:
         _print_json(told)

@@ -11,6 +11,7 @@ Nothing here imports TensorFlow: listing models and opening the dashboard cost n
 """
 
 import csv
+import hashlib
 import json
 import os
 import re
@@ -184,11 +185,12 @@ def load_card(
 
     Raises:
         UnknownName: When there is no such model.
-        ModelError: When the card is damaged, or of a model of another kind.
+        ModelError: When the card is damaged.
+        ArgumentError: When the model is of another kind.
     """
     card = _read_card(name, root)
     if card.kind != kind:
-        raise ModelError(
+        raise ArgumentError(
             f"'{name}' is a {card.kind}, where a {kind} is needed. Choose a model that "
             "`python -m cxr_core list` names."
         )
@@ -241,6 +243,22 @@ def load_explanations(name: str, root: Path | None = None) -> ExplanationReport 
             f"'{path.name}' of model '{name}' cannot be read ({error}). Delete it and make it "
             f"again: python -m cxr_core faithfulness --model {name} --data FOLDER."
         ) from error
+
+
+def is_current(report: ExplanationReport, card: ModelCard, root: Path | None = None) -> bool:
+    """Say whether a record of explanations is of a model's present version and weights.
+
+    Of a model that came without its weights the version alone is compared.
+
+    Raises:
+        UnknownName: When there is no such model.
+        ModelError: When its weights cannot be read.
+    """
+    weights = model_folder(card.name, root) / "model.keras"
+    if report.version != card.version or not weights.is_file():
+        return report.version == card.version
+    with reading(weights), weights.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == report.digest
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,9 @@ other way round (insertion), and the explained logit is followed. Gains are area
 map's curve and that of another order on the same film, in logits; above 0 the map is better. The
 verdict rests on deletion and insertion together: an order that leaves many borders between
 sharp and blurred cells, as a random one does, moves the logit by these alone, alike in both
-curves, and in their sum it cancels.
+curves, and in their sum it cancels. Inserting in a random order is deleting in the reverse one,
+so the areas under both random curves are equal, and better than random, taken together, is
+exactly this: the area under the map's insertion curve exceeds that under its deletion curve.
 *Points* asks whether the map's peak lies in boxes that readers drew, more often than a fixed
 point does that was chosen from the other films' boxes and looks at no film.
 """
@@ -216,12 +218,23 @@ class Stage:
     Attributes:
         layers: Layers with weights, shuffled so far.
         down_to: The lowest of them, by name.
-        similarity: Mean rank correlation with the original map, -1 to 1.
+        similarity: Mean rank correlation with the original map, -1 to 1, over the films whose two
+            maps can be compared.
+        flat: Films of which a map is empty, so that nothing can be compared; None in records
+            from before these were counted apart, where each of them counts as 0.
     """
 
     layers: int
     down_to: str
     similarity: Interval
+    flat: int | None = None
+
+    def not_compared(self, films: int) -> int:
+        """Return of how many of the films nothing could be compared."""
+        if self.flat is not None:
+            return self.flat
+        # Correlations of maps are never 0 on all films alike.
+        return films if self.similarity == Interval(0, 0, 0) else 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,26 +249,45 @@ class Randomisation:
         """Say whether the map falls with the weights."""
         if not self.stages or self.stages[-1].similarity.value is None:
             return NOT_ASSESSABLE
+        if 2 * self.stages[-1].not_compared(self.films) > self.films:
+            return NOT_ASSESSABLE
         return DEPENDS if self.stages[-1].similarity.value < LIKE else IGNORES
 
     @property
     def reason(self) -> str:
         """Return why, as a sentence."""
         if self.verdict == NOT_ASSESSABLE:
-            return "Not measured."
+            return self._not_compared()
         last = self.stages[-1].similarity.value
         return (
             f"With all weights shuffled the maps keep a rank correlation of {last:.2f} with the "
             f"originals; {LIKE} is the most allowed."
         )
 
+    def _not_compared(self) -> str:
+        """Say why nothing can be said."""
+        counts = [stage.not_compared(self.films) for stage in self.stages]
+        if not counts or not counts[-1]:
+            return "Not measured."
+        if min(counts) == self.films:
+            return "The maps are empty."
+        films = "" if counts[-1] == self.films else f" of {counts[-1]} of {self.films} films"
+        return f"The maps of shuffled weights{films} are empty."
+
 
 @dataclass(frozen=True, kw_only=True)
 class Repeatability:
-    """How like the maps are that another model of the same kind gives of the same films."""
+    """How like the maps are that another model of the same kind gives of the same films.
+
+    Attributes:
+        films: Measured.
+        similarity: Mean rank correlation of both maps, -1 to 1; as in `Stage`.
+        flat: As in `Stage`.
+    """
 
     films: int
     similarity: Interval
+    flat: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -412,13 +444,15 @@ _PARTS: dict[str, type[Any]] = {
     "insertion": Gain,
     "stages": Stage,
 }
+# What older records lack.
+_LATER: dict[str, Any] = {"flat": None}
 
 
 def _restore(kind: type[Record], values: Mapping[str, Any]) -> Record:
     """Undo `plain`; what was written for readers alone is left out."""
-    return kind(
-        **{item.name: _value(item.name, values) for item in fields(kind)}  # type: ignore[arg-type]
-    )
+    known = {**_LATER, **values}
+    names = [item.name for item in fields(kind)]  # type: ignore[arg-type]
+    return kind(**{name: _value(name, known) for name in names})
 
 
 def _value(name: str, values: Mapping[str, Any]) -> Any:

@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-Box = tuple[float, float, float, float]
-"""x0, y0, x1, y1 as fractions of a film's width and height."""
+from cxr_core.preprocess import Box
 
 Floats = NDArray[np.floating]
 Pairs = NDArray[np.float64]  # (n, 2): two opposite edges of n boxes

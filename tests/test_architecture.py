@@ -19,8 +19,8 @@ CORE = ROOT / "cxr_core"
 LEVELS = (
     {"errors"},
     {"images"},
-    {"preprocess", "phantom", "overlays", "thorax"},
-    {"datasets", "networks", "ranking", "calibration", "augmentation"},
+    {"preprocess", "phantom", "overlays"},
+    {"thorax", "datasets", "networks", "ranking", "calibration", "augmentation"},
     {"evaluation"},
     {"predictions", "explanations", "wording"},
     {"cards", "comparison", "scores", "mistakes"},

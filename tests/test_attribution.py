@@ -660,6 +660,9 @@ def test_a_picture_can_be_of_an_absence_and_from_another_baseline(
     x, y = told["peak"]
     assert on_film[y, x] == pytest.approx(on_film.max(), abs=1e-5)
     assert told["completeness_gap"] == pytest.approx(values.completeness_gap, abs=1e-3)
+    assert (told["absence"], told["baseline"]) == (True, "blurred")
+    plain = export_explanation(tiny_classifier, film, "Pneumonia", "grad-cam", tmp_path / "b.png")
+    assert (plain["absence"], plain["baseline"]) == (False, None)
     assert (tmp_path / "map.png").stat().st_size > 1000
 
 

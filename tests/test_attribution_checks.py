@@ -22,7 +22,7 @@ from cxr_core.attribution.checks import (
     outside,
     ranks,
 )
-from cxr_core.attribution.grids import average, on_square, within
+from cxr_core.attribution.grids import average, flat, on_square, within
 from cxr_core.errors import ArgumentError
 from cxr_core.preprocess import ModelInput, Placement, Preprocessing, place, prepare
 from cxr_core.thorax import lung_field
@@ -93,6 +93,15 @@ def test_a_flat_map_and_a_tiny_box_rank_nothing():
     one = RANDOM.normal(size=(8, 8))
     assert alike(one, np.ones((8, 8)), None, (8, 8)) is None
     assert alike(one, one, (0, 0, 0.25, 0.25), (8, 8)) is None
+
+
+def test_a_flat_map_stays_flat_when_it_is_averaged():
+    constant = np.full((20, 20), 0.3)
+    averaged = average(constant, 9, 9)
+
+    assert np.ptp(averaged) > 0, "up to rounding only"
+    assert flat(averaged) and flat(np.zeros((9, 9))) and not flat(RANDOM.normal(size=(9, 9)))
+    assert alike(RANDOM.normal(size=(20, 20)), constant, None, (9, 9)) is None
 
 
 def test_agreement_is_about_what_speaks_for_the_label():

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from cxr_core.cards import list_models, load_card, load_explanations, model_folder
+from cxr_core.cards import is_current, list_models, load_card, load_explanations, model_folder
 from cxr_core.errors import DataError, ModelError, UnknownName
 from cxr_core.explanations import (
     VERDICTS,
@@ -181,7 +181,40 @@ def test_a_map_must_fall_with_the_weights(last, verdict):
 
 
 def test_without_stages_nothing_is_known():
-    assert Randomisation(films=0, stages=()).verdict == "not assessable"
+    nothing = Randomisation(films=0, stages=())
+
+    assert (nothing.verdict, nothing.reason) == ("not assessable", "Not measured.")
+
+
+def emptied(similarity: Interval, *flat: int | None) -> Randomisation:
+    """Six films, and for each stage how many of them had an empty map."""
+    stages = [Stage(layers=1, down_to="logits", similarity=similarity, flat=one) for one in flat]
+    return Randomisation(films=6, stages=tuple(stages))
+
+
+NOUGHT, LITTLE = Interval(0.0, 0.0, 0.0), Interval(0.1, 0.0, 0.2)
+
+
+@pytest.mark.parametrize(
+    ("found", "verdict", "reason"),
+    [
+        # Records from before empty maps were counted hold nothing but 0 for them.
+        (cascade(0.0), "not assessable", "The maps of shuffled weights are empty."),
+        (emptied(NOUGHT, None), "not assessable", "The maps are empty."),
+        (emptied(NO_INTERVAL, 0, 6), "not assessable", "The maps of shuffled weights are empty."),
+        (emptied(NO_INTERVAL, 6, 6), "not assessable", "The maps are empty."),
+        (
+            emptied(LITTLE, 0, 4),
+            *("not assessable", "The maps of shuffled weights of 4 of 6 films are empty."),
+        ),
+        (emptied(LITTLE, 0, 3), "depends on the weights", "a rank correlation of 0.10"),
+        (emptied(NOUGHT, 0), "depends on the weights", "a rank correlation of 0.00"),
+        (emptied(LITTLE, None), "depends on the weights", "a rank correlation of 0.10"),
+    ],
+)
+def test_empty_maps_of_shuffled_weights_pass_no_test(found, verdict, reason):
+    assert found.verdict == verdict
+    assert reason in found.reason
 
 
 # --- the line under a map ---
@@ -247,6 +280,22 @@ def test_the_file_gives_back_what_was_written():
     assert again.labels == ("Pneumonia", "Nodule")
 
 
+def test_records_from_before_empty_maps_were_counted_are_read():
+    values = report(FULL).to_json()
+    (entry,) = values["entries"]
+    for part in (*entry["randomisation"]["stages"], entry["repeatability"]):
+        assert part.pop("flat") is None
+
+    assert ExplanationReport.from_json(values) == report(FULL)
+
+
+def test_counts_of_empty_maps_are_kept():
+    again = replace(FULL.repeatability, flat=2)
+    told = report(replace(FULL, randomisation=emptied(NO_INTERVAL, 1, 6), repeatability=again))
+
+    assert ExplanationReport.from_json(json.loads(json.dumps(told.to_json()))) == told
+
+
 def test_the_file_says_its_verdicts_to_readers_without_this_module():
     entry = report(FULL).to_json()["entries"][0]
 
@@ -300,6 +349,19 @@ def test_a_record_is_loaded_by_the_models_name(models):
     assert load_explanations("made", models) == report(FULL)
 
 
+def test_a_record_is_of_one_version_and_its_weights(models, made_card):
+    told = replace(report(FULL), version=made_card.version)
+    assert is_current(told, made_card, models), "a bundle without weights is known by its version"
+    assert not is_current(replace(told, version="older"), made_card, models)
+
+    (models / "made" / "model.keras").write_bytes(b"weights")
+
+    assert not is_current(told, made_card, models)
+    own = replace(told, digest=hashlib.sha256(b"weights").hexdigest())
+    assert is_current(own, made_card, models)
+    assert not is_current(replace(own, version="older"), made_card, models)
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"model": "made"}', '{"entries": 3}'])
 def test_a_damaged_record_says_how_to_make_another(models, text):
     (models / "made" / "explanations.json").write_text(text)
@@ -316,10 +378,7 @@ def test_every_shipped_model_carries_the_record_of_its_own_weights(name):
     told = load_explanations(name)
 
     assert told is not None and told.model == name
-    assert told.version == card.version
-    if (folder / "model.keras").is_file():
-        weights = (folder / "model.keras").read_bytes()
-        assert told.digest == hashlib.sha256(weights).hexdigest()
+    assert is_current(told, card)
     assert set(told.labels) <= set(card.labels)
     assert "grad-cam" in told.methods
     with Image.open(folder / "mean_film.png") as mean:

@@ -36,11 +36,12 @@ from cxr_core.faithfulness import (
     write_mean_film,
 )
 from cxr_core.faithfulness import boxes as drawn
-from cxr_core.faithfulness.cascade import stages, weighted_layers
+from cxr_core.faithfulness.cascade import mean_likeness, stages, weighted_layers
 from cxr_core.faithfulness.curves import GRID, STEPS
 from cxr_core.faithfulness.sample import default_films, measured_labels, multiply_adds
 from cxr_core.phantom import Opacity, thorax
 from cxr_core.preprocess import Preprocessing, finish, place, prepare, to_square
+from cxr_core.ranking import NO_INTERVAL, Interval
 from cxr_core.recipes import get_recipe
 
 SIDE = 32
@@ -232,11 +233,30 @@ maps = arrays(np.float32, (GRID, GRID), elements=st.floats(-5, 5, width=16))
 @given(maps, maps)
 def test_likeness_is_spearmans_rank_correlation(one, other):
     if np.ptp(one) == 0 or np.ptp(other) == 0:
-        assert likeness(one, other) == 0
+        assert likeness(one, other) is None
     else:
         assert likeness(one, other) == pytest.approx(
             spearmanr(one.ravel(), other.ravel()).statistic, abs=1e-9
         )
+
+
+def test_a_map_that_is_flat_up_to_rounding_ranks_nothing():
+    values = np.arange(ALL, dtype=np.float32).reshape(GRID, GRID)
+    flat = np.full((GRID, GRID), 0.3, np.float32)
+    flat[::2] = np.nextafter(np.float32(0.3), np.float32(1))
+
+    assert np.ptp(flat) > 0
+    assert likeness(values, flat) is None and likeness(flat, values) is None
+    assert likeness(values, flat + values * 1e-4) == pytest.approx(1)
+
+
+def test_films_without_a_likeness_are_counted_apart():
+    interval, without = mean_likeness([0.5, None, 0.25, None, None])
+
+    assert (interval.value, without) == (0.375, 3)
+    assert 0.25 <= interval.low <= interval.high <= 0.5
+    assert mean_likeness([None, None]) == (NO_INTERVAL, 2)
+    assert mean_likeness([0.0, 0.0]) == (Interval(0, 0, 0), 0)
 
 
 def test_a_map_that_is_not_finite_is_like_no_other():
@@ -245,7 +265,7 @@ def test_a_map_that_is_not_finite_is_like_no_other():
     broken[0, 0] = np.nan
 
     assert likeness(values, 3 * values + 1) == pytest.approx(1)
-    assert likeness(values, broken) == 0
+    assert likeness(values, broken) is None
 
 
 def test_stages_go_from_the_top_layer_to_all():
@@ -369,6 +389,9 @@ def test_a_run_writes_the_record_and_goes_on_where_it_stopped(own_models, phanto
         assert curve[0] == pytest.approx(insertion.method[-1], abs=1e-4)
         assert curve[-1] == pytest.approx(insertion.method[0], abs=1e-4)
     assert found.randomisation.stages[-1].layers == len(weighted_layers_of("tiny"))
+    for stage in found.randomisation.stages:
+        assert 0 <= stage.flat <= found.randomisation.films == 4
+        assert (stage.similarity.value is None) == (stage.flat == 4)
 
 
 @pytest.mark.slow
@@ -443,6 +466,15 @@ def test_a_sister_tells_whether_maps_can_be_repeated(own_models, phantom_folder)
 
     assert report.sister == "twin"
     assert report.entries[0].repeatability.similarity.value == pytest.approx(1), "the same weights"
+
+
+@pytest.mark.slow
+def test_the_command_that_measures_again_names_the_layout(own_models, phantom_folder):
+    layout = index(phantom_folder).layout
+
+    report = measure("tiny", phantom_folder, films=1, methods=("grad-cam",), layout=layout)
+
+    assert report.command.endswith(f" --films 1 --layout {layout}")
 
 
 @pytest.mark.slow

@@ -1,18 +1,23 @@
 """The explanations view of the evaluation page: verdicts in words, curves, maps when asked for."""
 
+import hashlib
 import json
+import os
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import pytest
 import streamlit as st
 from bundles import known_table, random_table, write_bundle
 from streamlit.testing.v1 import AppTest
-from test_explanations import AROUND, BELOW, FULL, curves, gain, localised, report
+from test_explanations import AROUND, BELOW, FULL, cascade, curves, gain, localised, report
 
+from cxr_core.cards import load_card
 from cxr_core.explanations import ExplanationReport, Localisation
 from cxr_core.figures import PALETTES
-from cxr_core.ui import charts
+from cxr_core.ranking import NO_INTERVAL
+from cxr_core.ui import charts, session
 
 PAGE = str(Path(__file__).parents[1] / "pages" / "evaluation.py")
 DARK = PALETTES["dark"]
@@ -95,6 +100,54 @@ def test_another_version_is_told(models):
     record(models, replace(report(FULL), version="0"))
 
     assert "Measured on version 0; this is 1: measure it again." in words(open_view())
+
+
+def test_other_weights_of_the_same_version_are_told(models):
+    record(models, report(FULL))
+    (models / "known" / "model.keras").write_bytes(b"others")
+
+    assert "Measured on other weights than these: measure it again." in words(open_view())
+
+
+def test_under_a_map_stands_no_verdict_on_other_weights(models):
+    def told(of: ExplanationReport | None) -> str:
+        if of is not None:
+            record(models, of)
+            path = models / "known" / "explanations.json"
+            os.utime(path, ns=(0, next(moments)))  # clocks of file systems are coarse
+        return session.verdict(card, "Pneumonia", "grad-cam")
+
+    card, moments = load_card("known", models), count(10**18, 10**9)
+    outdated = "Not tested for this version of the model."
+
+    assert told(None) == "Not tested for this model."
+    assert told(report(FULL)).startswith("Points (hits 20 of 31 films")
+    assert told(replace(report(FULL), version="0")) == outdated
+    assert told(report(replace(FULL, localisation=localised(BELOW, hits=1)))).startswith("Do not")
+    (models / "known" / "model.keras").write_bytes(b"weights")
+    assert told(None) == outdated
+    own = hashlib.sha256(b"weights").hexdigest()
+    assert told(replace(report(FULL), digest=own)).startswith("Points")
+
+
+def test_empty_maps_of_shuffled_weights_are_told(models):
+    empty = cascade(0.0)
+    counted = replace(empty.stages[-1], similarity=NO_INTERVAL, flat=6)
+    other = replace(FULL, method="occlusion")
+    record(
+        models,
+        report(
+            replace(FULL, randomisation=empty),
+            replace(other, randomisation=replace(empty, stages=(*empty.stages[:1], counted))),
+        ),
+    )
+
+    told = words(open_view())
+
+    for method in ("grad-cam", "occlusion"):
+        row = told.partition(f'data-method="{method}"')[2].partition("data-method")[0]
+        assert "The maps of shuffled weights are empty." in row
+        assert "depends on the weights" not in row
 
 
 def test_several_findings_have_a_table_of_methods_and_findings(models):

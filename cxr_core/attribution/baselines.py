@@ -13,8 +13,9 @@ from cxr_core.errors import ArgumentError, ModelError
 from cxr_core.preprocess import finish
 
 MEAN_FILM = "mean_film.png"
-# Spread of the blur, as a share of the square's side: lungs and heart melt into one shade.
-BLUR = 0.1
+# Spread of the baseline's blur, as a share of the square's side: lungs and heart melt into one
+# shade. (Faithfulness deletes with a blur of its own, which its records name.)
+BASELINE_BLUR = 0.1
 
 
 def baseline_film(question: Question) -> NDArray[np.float32]:
@@ -30,7 +31,7 @@ def baseline_film(question: Question) -> NDArray[np.float32]:
     if question.baseline == "black":
         return np.full_like(film.pixels, film.black)
     if question.baseline == "blurred":
-        spread = BLUR * len(film.pixels)
+        spread = BASELINE_BLUR * len(film.pixels)
         return np.asarray(gaussian_filter(film.pixels, (spread, spread, 0), mode="nearest"))
     if question.baseline == "mean":
         return load_mean_film(question.classifier.card)

@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import shift
 
-from cxr_core.attribution.grids import average, on_square, within
+from cxr_core.attribution.grids import average, flat, on_square, within
 from cxr_core.attribution.registry import Attribution, Progress, explain
 from cxr_core.classifier import Classifier
 from cxr_core.errors import ArgumentError
-from cxr_core.preprocess import ModelInput
-from cxr_core.thorax import Box, lung_field
+from cxr_core.preprocess import Box, ModelInput
+from cxr_core.thorax import lung_field
 
 Floats = NDArray[np.floating]
 
@@ -161,7 +161,7 @@ def alike(one: Floats, other: Floats, box: Box | None, grid: tuple[int, int]) ->
     """
     counts = np.ones(grid, bool) if box is None else within(box, *grid) >= 0.5
     first, second = (average(values, *grid)[counts] for values in (one, other))
-    if len(first) < FEWEST or not np.ptp(first) or not np.ptp(second):
+    if len(first) < FEWEST or flat(first) or flat(second):
         return None
     return float(np.corrcoef(ranks(first), ranks(second))[0, 1])
 

@@ -5,10 +5,17 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from cxr_core.preprocess import Placement
-from cxr_core.thorax import Box
+from cxr_core.preprocess import Box, Placement
 
 Floats = NDArray[np.floating]
+# Of its largest value: a map that ranges over no more than this is flat. Averaging leaves a
+# constant map a few units in the last place of its numbers, and maps are float32.
+ROUNDING = 1e-6
+
+
+def flat(values: Floats) -> bool:
+    """Say whether a map (any shape) has one value everywhere, up to rounding."""
+    return bool(np.ptp(values) <= ROUNDING * np.abs(values).max())
 
 
 def average(values: Floats, rows: int, columns: int) -> NDArray[np.float64]:

@@ -8,8 +8,7 @@ from cxr_core.attribution.activation import coarse, features_of
 from cxr_core.attribution.grids import on_square
 from cxr_core.attribution.registry import Attribution, Question, register_method
 from cxr_core.errors import ArgumentError
-from cxr_core.preprocess import ModelInput
-from cxr_core.thorax import Box
+from cxr_core.preprocess import Box, ModelInput
 
 Floats = NDArray[np.float32]
 
@@ -36,8 +35,10 @@ def score_cam(question: Question) -> Attribution:
     is the increase of the explained logit over the wholly grey film, softmax over the channels
     as in the paper; the grey film's logit is the same for all, so it drops out and is not
     computed. (A softmax over the model's outputs instead makes all weights 1 where there is
-    but one.) Shows regions as coarse as the feature map; the softmax lets one or two channels
-    decide where logits are far apart. Not signed.
+    but one.) Summed up are the scaled channels, where the paper sums the raw ones and keeps what
+    is positive: here a channel of large numbers counts no more than its weight. Shows regions as
+    coarse as the feature map; the softmax lets one or two channels decide where logits are far
+    apart. Not signed.
 
     Reference:
         Wang et al., Score-CAM: score-weighted visual explanations for convolutional neural

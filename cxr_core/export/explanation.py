@@ -21,7 +21,7 @@ def export_explanation(
     output: Path,
     *,
     absence: bool = False,
-    baseline: Baseline = "black",
+    baseline: Baseline | None = None,
 ) -> dict[str, Any]:
     """Draw where the evidence for a label lies, over the original film.
 
@@ -35,17 +35,24 @@ def export_explanation(
         method: One of `attribution.list_methods()`.
         output: Where the PNG goes, in the film's own size.
         absence: Explain what speaks against the label instead.
-        baseline: Where integrated gradients start.
+        baseline: Where integrated gradients start; black by default.
 
     Returns:
         What `explain --json` prints; "peak" is (x, y) in pixels of the original film, or
-        None when nothing on it speaks for the label (or its absence).
+        None when nothing on it speaks for the label (or its absence), and "baseline" is None
+        for methods that take none.
 
     Raises:
         ImageError: When the film cannot be read.
         UnknownName: When the label or the method does not exist.
-        ArgumentError: When the picture cannot be written, or the model has no mean film.
+        ArgumentError: When the picture cannot be written, the model has no mean film, or a
+            baseline is named for a method that takes none.
     """
+    if baseline is not None and method != "integrated-gradients":
+        raise ArgumentError(
+            f"A baseline is for integrated-gradients alone, but '{baseline}' came with "
+            f"'{method}', which takes none: leave the baseline out."
+        )
     radiograph = load_radiograph(film)
     model_input = prepare(radiograph, classifier.card.preprocessing)
     prediction = classifier.predict(model_input)
@@ -56,7 +63,7 @@ def export_explanation(
         method,
         absence=absence,
         features=prediction.features,
-        baseline=baseline,
+        baseline=baseline or "black",
     )
     values = restore(told.values, model_input.placement)
     try:
@@ -72,6 +79,8 @@ def export_explanation(
         "model": classifier.card.name,
         "label": label,
         "method": method,
+        "absence": told.absence,
+        "baseline": told.baseline,
         "probability": prediction.label(label).probability,
         "completeness_gap": told.completeness_gap,
         "relative_gap": told.relative_gap,

@@ -1,24 +1,33 @@
 """Cascading weight randomisation: a map that outlives the weights shows edges, not evidence."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
+from cxr_core.attribution.grids import flat
 from cxr_core.classifier import Classifier
-from cxr_core.faithfulness.curves import cells
+from cxr_core.faithfulness.curves import bootstrap, cells
+from cxr_core.ranking import Interval
 
 
-def likeness(one: NDArray[np.floating], other: NDArray[np.floating]) -> float:
-    """Return Spearman's rank correlation of two maps, cell by cell; 0 when either is flat.
+def likeness(one: NDArray[np.floating], other: NDArray[np.floating]) -> float | None:
+    """Return Spearman's rank correlation of two maps (h, w), cell by cell.
 
-    A flat or infinite map has nothing in common with the other.
+    None where either is flat or not finite: it ranks nothing, so that nothing can be compared.
     """
     a, b = cells(one).ravel(), cells(other).ravel()
-    if not (np.isfinite(a).all() and np.isfinite(b).all()) or min(np.ptp(a), np.ptp(b)) == 0:
-        return 0.0
+    if not (np.isfinite(a).all() and np.isfinite(b).all()) or flat(a) or flat(b):
+        return None
     return float(np.corrcoef(rankdata(a), rankdata(b))[0, 1])
+
+
+def mean_likeness(values: Sequence[float | None]) -> tuple[Interval, int]:
+    """Average the likenesses of several films, and count the films that have none."""
+    known = [value for value in values if value is not None]
+    return bootstrap(np.array(known)), len(values) - len(known)
 
 
 def weighted_layers(network: Any) -> list[str]:

@@ -22,12 +22,17 @@ Forward = Callable[[NDArray[np.float32]], Floats]
 
 GRID = 16
 STEPS = 16
-# The blur, as a share of the film's side: what is left of a lung is a shade.
-BLUR = 1 / 8
+# The blur that deletes, as a share of the film's side: what is left of a lung is a shade.
+# (Integrated gradients have a baseline blurred otherwise; this one stands in the records.)
+DELETING_BLUR = 1 / 8
 
 
 def cells(values: NDArray[np.floating], side: int = GRID) -> NDArray[np.float32]:
-    """Bring a map (h, w) to (side, side): the mean of each cell, or bilinear between fewer."""
+    """Bring a map (h, w) to (side, side): the mean of each cell, or bilinear between fewer.
+
+    A pixel through which a border of cells runs counts in one of them, as it does when the film
+    is changed; `attribution.grids.average` shares such pixels out.
+    """
     finer = min(values.shape) >= side
     how = Image.Resampling.BOX if finer else Image.Resampling.BILINEAR
     picture = Image.fromarray(np.ascontiguousarray(values, np.float32))
@@ -53,7 +58,7 @@ def centre_order(seed: int = 0) -> Order:
 
 def blurred(film: NDArray[np.float32]) -> NDArray[np.float32]:
     """Blur a film (S, S, C) until nothing but light and dark is left."""
-    sigma = BLUR * film.shape[0]
+    sigma = DELETING_BLUR * film.shape[0]
     return np.asarray(gaussian_filter(film, (sigma, sigma, 0), mode="nearest"), np.float32)
 
 

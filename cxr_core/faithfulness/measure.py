@@ -36,7 +36,13 @@ from cxr_core.explanations import (
     areas,
 )
 from cxr_core.faithfulness import boxes as drawn
-from cxr_core.faithfulness.cascade import likeness, shuffled, stages, weighted_layers
+from cxr_core.faithfulness.cascade import (
+    likeness,
+    mean_likeness,
+    shuffled,
+    stages,
+    weighted_layers,
+)
 from cxr_core.faithfulness.curves import (
     GRID,
     STEPS,
@@ -119,7 +125,7 @@ def measure(
     bench = _Bench(classifier, _sister(classifier, sister), *_data(classifier, data, layout))
     count = films or default_films(classifier.network, len(measured_labels(bench.table)))
     bench.draw(count)
-    report = _begin(bench, data, count, sister)
+    report = _begin(bench, data, layout, count, sister)
     trained = seen_films(bench.dataset, bench.recipe, classifier.card)
     if trained is None:
         told = "This is not the folder that trained the model: no boxes are used, no mean is taken."
@@ -296,11 +302,14 @@ def _sister(classifier: Classifier, name: str | None) -> Classifier | None:
     return other
 
 
-def _begin(bench: _Bench, data: Path, count: int, sister: str | None) -> ExplanationReport:
+def _begin(
+    bench: _Bench, data: Path, layout: str | None, count: int, sister: str | None
+) -> ExplanationReport:
     """Say what will be measured, before anything is."""
     card = bench.classifier.card
     command = f"python -m cxr_core faithfulness --model {card.name} --data {data.resolve().name}"
     command += f" --films {count}" + (f" --sister {sister}" if sister else "")
+    command += f" --layout {layout}" if layout else ""
     weights = (model_folder(card.name) / "model.keras").read_bytes()
     left_out = [label for label in card.labels if label not in bench.sample]
     few = f"Not measured, for fewer than {LEAST_POSITIVES} test films have it: "
@@ -453,15 +462,15 @@ def _randomisation(
     costly = get_method(method).cost > COSTLY
     films = bench.sample[label][0][: RANDOMISED[costly]]
 
-    def against(other: Classifier) -> Callable[[Film], float]:
+    def against(other: Classifier) -> Callable[[Film], float | None]:
         return lambda film: likeness(maps[film.file], bench.view(film).map_of(label, method, other))
 
     found = []
     for done, (layers, down_to, network) in enumerate(steps := bench.stages(costly)):
         if progress:
             progress(f"{method}, {label}, shuffled networks", done, len(steps))
-        similarity = bootstrap(np.array(list(map(against(network), films))))
-        found.append(Stage(layers=layers, down_to=down_to, similarity=similarity))
+        similarity, flat = mean_likeness(list(map(against(network), films)))
+        found.append(Stage(layers=layers, down_to=down_to, similarity=similarity, flat=flat))
     return Randomisation(films=len(films), stages=tuple(found))
 
 
@@ -476,4 +485,5 @@ def _repeatability(
         likeness(maps[film.file], bench.view(film).map_of(label, method, bench.sister))
         for film in films
     ]
-    return Repeatability(films=len(films), similarity=bootstrap(np.array(alike)))
+    similarity, flat = mean_likeness(alike)
+    return Repeatability(films=len(films), similarity=similarity, flat=flat)

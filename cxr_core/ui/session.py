@@ -22,6 +22,7 @@ from cxr_core.attribution import Attribution, Progress, explain, occluded
 from cxr_core.attribution.checks import MapCheck, counterpart_of, examine
 from cxr_core.cards import (
     ModelCard,
+    is_current,
     list_models,
     load_evaluation,
     load_explanations,
@@ -50,6 +51,7 @@ MAX_PIXELS_HELD = 200_000_000  # of all films of one reader: 0.8 GB
 # Longest side shown: enough for a screen of 4K, and quick to send.
 SHOWN_SIDE = 1280
 UNTESTED = "Not tested for this model."
+OUTDATED = "Not tested for this version of the model."
 
 
 class Upload(Protocol):
@@ -474,13 +476,35 @@ def ask_about(reading: Reading, card: ModelCard, point: tuple[float, float] | No
 
 def verdict(card: ModelCard, label: str, method: str) -> str:
     """Say what was measured of a model's maps, in a sentence."""
-    report = _explanations(card.name, card.version, str(models_root()))
-    return UNTESTED if report is None else report.verdict(method, label)
+    found = explanations(card)
+    if found is None:
+        return UNTESTED
+    report, current = found
+    return report.verdict(method, label) if current else OUTDATED
+
+
+def explanations(card: ModelCard) -> tuple[ExplanationReport, bool] | None:
+    """Read what was measured of a model's maps, and whether it holds for its present weights.
+
+    None when nobody measured it.
+
+    Raises:
+        UnknownName: When there is no such model.
+        ModelError: When the record is damaged.
+    """
+    folder = model_folder(card.name)
+    files = [folder / name for name in ("explanations.json", "model.keras")]
+    changed = tuple(path.stat().st_mtime_ns if path.is_file() else 0 for path in files)
+    return _explanations(card, card.name, card.version, str(models_root()), changed)
 
 
 @st.cache_data(max_entries=16, show_spinner=False)
-def _explanations(name: str, version: str, root: str) -> ExplanationReport | None:
-    return load_explanations(name, Path(root))
+def _explanations(
+    _card: ModelCard, name: str, version: str, root: str, changed: tuple[int, ...]
+) -> tuple[ExplanationReport, bool] | None:
+    """Read a record; `version` and `changed`, when its files were written, part old from new."""
+    report = load_explanations(name, Path(root))
+    return None if report is None else (report, is_current(report, _card, Path(root)))
 
 
 def _answered(reading: Reading) -> tuple[ModelInput, Prediction]:

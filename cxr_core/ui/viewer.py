@@ -16,7 +16,7 @@ import numpy as np
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from cxr_core import overlays
+from cxr_core import overlays, wording
 from cxr_core.attribution import Attribution, Progress, get_method, list_methods
 from cxr_core.cards import ModelCard
 from cxr_core.ui import canvas, session
@@ -152,7 +152,7 @@ def _for_or_against(reading: Reading, label: str) -> bool:
     if reading.prediction is None or reading.prediction.label(label).flag:
         return False
     with st.container(horizontal=True, vertical_alignment="center", key="unflagged"):
-        _note(f"This explains {words.spoken(label)}, which was not flagged.")
+        _note(f"This explains {wording.spoken(label)}, which was not flagged.")
         return st.toggle("What speaks against it", key="against", persist_state="session")
 
 
@@ -195,7 +195,7 @@ def _work(
     """
     waiting = [one for one in slots if one not in reading.maps]
     for one in waiting:
-        doing = f"{words.method_name(one.method)}, looking for {words.spoken(one.label)}"
+        doing = f"{words.method_name(one.method)}, looking for {wording.spoken(one.label)}"
         session.attribution(reading, card, one, _telling(slots[one], doing))
     if waiting:
         st.rerun()
@@ -231,7 +231,7 @@ def _draw(card: ModelCard, film: Film, reading: Reading, panes: list[Pane]) -> N
 
 def _pane(film: Film, reading: Reading, asked: Explained, one: Shown | None) -> Pane:
     """Put a map into the form that the browser draws; what is not shown draws nothing."""
-    name, label = words.method_name(asked.method), words.spoken(asked.label)
+    name, label = words.method_name(asked.method), wording.spoken(asked.label)
     if one is None or one.withheld or reading.model_input is None:
         return Pane(name, _title(film))
     laid = session.laid_over(one.found.values, reading, film.shown)

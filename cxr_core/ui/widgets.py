@@ -12,6 +12,7 @@ from pathlib import Path
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
+from cxr_core import wording
 from cxr_core.cards import ModelCard
 from cxr_core.classifier import LabelPrediction, Prediction
 from cxr_core.gate import GateReport, mend_for
@@ -100,7 +101,7 @@ def welcome(card: ModelCard) -> None:
     record = session.record(card)
     rows = {"Made for": card.intended_use, "Not for": " ".join(card.not_for)}
     for one in record.report.labels[:FEW_FINDINGS]:
-        name = "Test record" + ("" if len(card.labels) == 1 else f", {words.spoken(one.label)}")
+        name = "Test record" + ("" if len(card.labels) == 1 else f", {wording.spoken(one.label)}")
         rows[name] = words.record_in_words(one)
     st.html(f'<h2 class="cxr-title">{escape(card.name)}</h2>{fact_table(rows)}')
 

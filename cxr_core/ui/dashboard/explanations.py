@@ -11,7 +11,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from cxr_core import overlays
 from cxr_core.attribution import explain, get_method, list_methods
-from cxr_core.cards import ModelCard, load_explanations
+from cxr_core.cards import ModelCard
 from cxr_core.errors import CxrError, DataError
 from cxr_core.evaluation import LabelReport
 from cxr_core.explanations import (
@@ -51,20 +51,20 @@ def explanations(subject: Subject, one: LabelReport) -> None:
     if card is None:
         note("These scores came from elsewhere: there is no network whose maps could be measured.")
         return
-    report = load_explanations(card.name)
-    if report is None:
+    found = session.explanations(card)
+    if found is None:
         note(
             "Nobody has measured this model's explanations. This command does: "
             f"python -m cxr_core faithfulness --model {card.name} --data FOLDER"
         )
     else:
-        _report_card(report, card, one.label)
+        _report_card(*found, card, one.label)
     _gallery(subject, card, one.label)
 
 
-def _report_card(report: ExplanationReport, card: ModelCard, label: str) -> None:
+def _report_card(report: ExplanationReport, current: bool, card: ModelCard, label: str) -> None:
     entries = [entry for entry in report.entries if entry.label == label]
-    _summary(report, card, label, entries)
+    _summary(report, current, card, label, entries)
     if entries:
         st.html(_methods_table(entries))
     if len(report.labels) > 1:
@@ -78,20 +78,28 @@ def _report_card(report: ExplanationReport, card: ModelCard, label: str) -> None
         f"{settings.steps} steps ({settings.replaced_by}: deletion from the film to the blur, "
         "insertion from the blur to the film). Gains are areas between curves of the "
         f"{settings.scale}, means over films with 95 % bootstrap intervals; above 0 the map's "
-        "order is better. A map points when its peak "
-        "lies in readers' boxes more often than the best fixed point, chosen from the other "
+        "order is better. Inserting at random is deleting at random backwards, so both random "
+        "areas are equal: better than random means that the map's insertion curve has the larger "
+        "area under it than its deletion curve. A map points when its peak lies in readers' boxes "
+        "more often than the best fixed point, chosen from the other "
         f"films' boxes. Measured on {report.date} by {report.command}"
     )
 
 
 def _summary(
-    report: ExplanationReport, card: ModelCard, label: str, entries: Sequence[Measured]
+    report: ExplanationReport,
+    current: bool,
+    card: ModelCard,
+    label: str,
+    entries: Sequence[Measured],
 ) -> None:
     """Say in words what may be believed, before any figure."""
     told = _headline(entries) if entries else f"Nothing was measured for {spoken(label)}."
     stale = ""
-    if report.version != card.version:
-        stale = f"Measured on version {report.version}; this is {card.version}: measure it again. "
+    if not current:
+        other = f"version {report.version}; this is {card.version}"
+        same = report.version == card.version
+        stale = f"Measured on {'other weights than these' if same else other}: measure it again. "
     notes = " ".join(report.notes)
     st.html(
         f'<section class="cxr-summary"><p class="cxr-note">{escape(stale)}{escape(card.name)}, '
@@ -213,9 +221,11 @@ def _hits(found: Localisation) -> str:
 def _fall(found: Randomisation | None) -> str:
     if found is None or not found.stages:
         return NOT_MEASURED
-    last = words(found.stages[-1].similarity)[0]
+    told = f"likeness {words(found.stages[-1].similarity)[0]}"
+    if found.verdict == NOT_ASSESSABLE:
+        told = found.reason
     word = f"<strong>{found.verdict}</strong>" if found.verdict in GOOD else found.verdict
-    return f'{word}<br><small class="meaning">likeness {last}</small>'
+    return f'{word}<br><small class="meaning">{told}</small>'
 
 
 def _labels_table(report: ExplanationReport) -> str:

@@ -4,9 +4,8 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from cxr_core import export
+from cxr_core import export, wording
 from cxr_core.evaluation import EvaluationReport, LabelReport
-from cxr_core.ui import reading as said
 from cxr_core.ui.dashboard.finding import threshold_moved, threshold_tried
 from cxr_core.ui.dashboard.subject import Subject, note
 from cxr_core.ui.numerals import rule
@@ -40,7 +39,7 @@ def files(subject: Subject, one: LabelReport) -> None:
         f"{name}-figures.zip",
         "application/zip",
         lambda: export.figures_zip(report, table, history, label=one.label, at=at, theme=look),
-        f"The figures of {said.spoken(one.label)}, in the colours on screen.",
+        f"The figures of {wording.spoken(one.label)}, in the colours on screen.",
     )
     if at is not None:
         note(f"The PDF and the figures also show {rule(at)}, which you are trying in the record.")

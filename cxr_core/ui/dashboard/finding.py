@@ -6,6 +6,7 @@ from typing import Any
 
 import streamlit as st
 
+from cxr_core import wording
 from cxr_core.evaluation import (
     LabelReport,
     ThresholdReport,
@@ -14,7 +15,6 @@ from cxr_core.evaluation import (
 )
 from cxr_core.ranking import Interval
 from cxr_core.ui import charts, matrices, selection
-from cxr_core.ui import reading as said
 from cxr_core.ui.dashboard.subject import (
     FIXED,
     MOVED,
@@ -72,7 +72,7 @@ def _area(name: str, share: Interval) -> str:
 def summary(subject: Subject, one: LabelReport, at: ThresholdReport) -> None:
     """Say in words how the model did, before any figure."""
     # The sentences of the report are about its own threshold; here about the one in force.
-    spoken = replace(one, label=said.spoken(one.label), **_decided(at))
+    spoken = replace(one, label=wording.spoken(one.label), **_decided(at))
     sentences = "<br>".join(map(escape, summary_sentences(spoken)))
     own = "" if at.confusion is None else " ".join(one.notes)
     if own and at is not one:
@@ -111,7 +111,7 @@ def _what_was_scored(subject: Subject, one: LabelReport) -> str:
     return (
         f"{subject.report.split.capitalize()} split: {one.n:,} films of {patients:,} patients, "
         f"{100 * one.prevalence:.3g} % {'' if subject.exclusive else 'with '}"
-        f"{said.spoken(one.label)}{rule}."
+        f"{wording.spoken(one.label)}{rule}."
     )
 
 

@@ -5,13 +5,13 @@ from html import escape
 
 import streamlit as st
 
+from cxr_core import wording
 from cxr_core.cards import ModelCard, split_integrity
 from cxr_core.comparison import ModelComparison, PairedDecisions, compare_models
 from cxr_core.evaluation import LabelReport
 from cxr_core.predictions import PredictionTable
 from cxr_core.ranking import Comparison, Interval
 from cxr_core.scores import named_as
-from cxr_core.ui import reading as said
 from cxr_core.ui import session
 from cxr_core.ui.dashboard.subject import Subject, cell, note
 from cxr_core.ui.widgets import fact_table
@@ -21,7 +21,7 @@ def comparison(subject: Subject, one: LabelReport) -> None:
     """Compare with another model on the films that both have scored, by paired tests."""
     others = [card for card in session.cards() if _comparable(card, subject, one.label)]
     if not others:
-        note(f"No other model here has scored {said.spoken(one.label)} on any of these films.")
+        note(f"No other model here has scored {wording.spoken(one.label)} on any of these films.")
         return
     by_name = {card.name: card for card in others}
     left, _ = st.columns([1, 2])
@@ -67,7 +67,7 @@ def _compared(found: ModelComparison, names: tuple[str, str], leaking: Sequence[
     st.html(
         '<section class="cxr-summary"><p class="cxr-note">'
         f"{found.n:,} films that both scored, {found.positives:,} with "
-        f"{escape(said.spoken(found.label))}; {found.n_a_only:,} only {escape(a)} scored, "
+        f"{escape(wording.spoken(found.label))}; {found.n_a_only:,} only {escape(a)} scored, "
         f"{found.n_b_only:,} only {escape(b)}.{escape(leaks)}</p>"
         f"<h1>{escape(_verdict(found.auroc, names))}</h1>"
         f'<p class="cxr-note">{escape(" ".join(found.notes))}</p></section>'
