@@ -151,7 +151,7 @@ def _print_json(value: Any) -> None:
 
 
 def _list(options: argparse.Namespace) -> None:
-    from cxr_core.cards import list_models, load_evaluation
+    from cxr_core.cards import list_models, load_evaluation, model_folder
 
     models = list_models()
     if not models and not options.json:
@@ -172,6 +172,8 @@ def _list(options: argparse.Namespace) -> None:
         print(f"{card.name}  ({card.version}, {report.n} test films)")
         for label in report.labels:
             print(f"  {label.label}: {_headline(label)}")
+        if not (model_folder(card.name) / "model.keras").is_file():
+            print(f"  No weights: python -m cxr_core train {card.recipe} --data FOLDER makes them.")
 
 
 def _headline(label: Any) -> str:

@@ -370,7 +370,12 @@ def test_a_damaged_record_says_how_to_make_another(models, text):
         load_explanations("made", models)
 
 
-@pytest.mark.parametrize("name", [card.name for card in list_models()])
+WITH_WEIGHTS = [
+    card.name for card in list_models() if (model_folder(card.name) / "model.keras").is_file()
+]
+
+
+@pytest.mark.parametrize("name", WITH_WEIGHTS)
 def test_every_shipped_model_carries_the_record_of_its_own_weights(name):
     """Missing or stale: python -m cxr_core faithfulness --model NAME --data FOLDER."""
     card, folder = load_card(name), model_folder(name)
