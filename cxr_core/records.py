@@ -14,6 +14,8 @@ crash loses nothing that was reported as kept; several processes may write at on
 import csv
 import json
 import os
+import sqlite3
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, fields
@@ -422,7 +424,15 @@ def _prepare_sqlite(connection: Any, _: Any) -> None:
     wanted = (f"busy_timeout = {1000 * WAIT_SECONDS}", "synchronous = FULL", "secure_delete = ON")
     for pragma in wanted:
         connection.execute(f"PRAGMA {pragma}").fetchall()
-    connection.execute("PRAGMA journal_mode = WAL").fetchone()
+    end = time.monotonic() + WAIT_SECONDS
+    while True:  # two that open a new file at once both change its mode: SQLite does not wait there
+        try:
+            connection.execute("PRAGMA journal_mode = WAL").fetchone()
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > end:
+                raise
+            time.sleep(0.02)
 
 
 def _begin_sqlite(connection: sql.Connection) -> None:
