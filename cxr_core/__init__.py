@@ -14,7 +14,7 @@ Models         `cards` reads models/ without TensorFlow; `classifier` loads a ne
 Trust          `gate` says whether a model may speak about a film; `attribution` where the
                evidence lies.
 Out            `overlays` and `figures` draw, `export` writes files, `screening` answers many
-               films, `ui` holds what the pages share, `__main__` is the command line.
+               films, `ui` holds what the pages share, `commands` what the command line does.
 
     >>> from pathlib import Path
     >>> from cxr_core.classifier import load_classifier

@@ -32,6 +32,7 @@ LEVELS = (
     {"training", "faithfulness", "records", "export"},
     {"screening", "archive", "monitoring", "release", "gate_training"},
     {"ui", "service"},
+    {"commands"},
     {"__main__"},
 )
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}

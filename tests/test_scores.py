@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from cxr_core.__main__ import _write_table
+from cxr_core.commands.predict import write_table
 from cxr_core.datasets import NIH_FINDINGS
 from cxr_core.errors import ArgumentError, DataError
 from cxr_core.predictions import PredictionTable, read_predictions, write_predictions
@@ -308,7 +308,7 @@ def written(tmp_path: Path, labels: tuple[str, ...], points: tuple[float | None,
         {"file": "films/d.png", "ok": True, "gate": {"verdict": "refuse"}, "predictions": []}
     )
     rows.append({"file": "films/e.png", "ok": False, "error": "Not a film, or damaged."})
-    _write_table(tmp_path / "out.csv", rows, labels)
+    write_table(tmp_path / "out.csv", rows, labels)
     return (tmp_path / "out.csv").read_text("utf-8")
 
 
