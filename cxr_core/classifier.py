@@ -1,10 +1,12 @@
 """A trained network as people use it: its answers, its gradients, its bundle on disk.
 
-`cards` says what is registered without importing TensorFlow; `load_classifier` imports it.
+Answers come from the graph that the bundle carries (`runtime`); Keras and TensorFlow are
+imported for gradients, and where there is no graph.
 """
 
 import json
 import shutil
+import threading
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,10 +20,11 @@ from numpy.typing import NDArray
 from cxr_core.calibration import probabilities
 from cxr_core.cards import ModelCard, check_name, load_card, model_folder, models_root, reading
 from cxr_core.errors import ModelError, UnknownName
-from cxr_core.preprocess import ModelInput
+from cxr_core.preprocess import ModelInput, prepare
+from cxr_core.runtime import NETWORK, SAME_LOGITS, Graph, load_graph, write_graph
 
-# Largest difference of a logit that saving and loading may make.
-SAME_LOGITS = 1e-4
+# Phantoms on which a graph is compared with its network.
+COMPARED = 4
 
 
 @dataclass(frozen=True)
@@ -91,64 +94,49 @@ class Classifier:
 
     Args:
         card: What the network is.
-        network: A flat keras.Model with layers "features" and "logits".
+        network: A flat keras.Model with layers "features" and "logits", or the path of one.
+        graph: The same network without Keras. Where there is one, it answers, and a network
+            that is given by its path is loaded when gradients are first asked for.
     """
 
-    def __init__(self, card: ModelCard, network: Any) -> None:
-        """Split the network at "features"; nothing is traced until it is first used.
+    def __init__(self, card: ModelCard, network: Any, graph: Graph | None = None) -> None:
+        """Take hold of the network; nothing is traced until it is first used.
 
         Raises:
-            ModelError: When the network lacks those layers or answers other labels.
+            ModelError: When the network lacks those layers or answers other labels, or its
+                file is damaged.
         """
+        self.card = card
+        self._given, self._graph = network, graph
+        self._loading = threading.Lock()
+        self._loaded: _Differentiable | None = None
+        if graph is None:
+            self._differentiable()  # a network that does not fit is told at once
+        else:
+            _check_labels(card, graph.outputs)
+
+    @property
+    def network(self) -> Any:
+        """The keras.Model as it was saved."""
+        return self._differentiable().network
+
+    def _differentiable(self) -> "_Differentiable":
+        """Return the network in Keras, loaded once, whoever asks first."""
+        with self._loading:
+            if self._loaded is None:
+                self._loaded = _Differentiable(self.card, self._read_network())
+            return self._loaded
+
+    def _read_network(self) -> Any:
+        """Return the network as it was given, or else from its file."""
+        if not isinstance(self._given, Path):
+            return self._given
         import keras
 
-        self.card = card
-        self.network = network
-        try:
-            network.get_layer("features")
-            logits = network.get_layer("logits").output
-        except ValueError as error:
-            raise ModelError(
-                f"Model '{card.name}' has no layers named 'features' and 'logits'; build it with "
-                "a network of cxr_core.networks."
-            ) from error
-        if logits.shape[-1] != len(card.labels):
-            raise ModelError(
-                f"Model '{card.name}' has {logits.shape[-1]} outputs but {len(card.labels)} labels."
-            )
-        served = fold(network)
-        features, logits = (served.get_layer(name).output for name in ("features", "logits"))
-        self._both = keras.Model(served.input, [logits, features])
-        self._head = keras.Model(features, logits)
-
-    @cached_property
-    def _forward(self) -> Any:
-        import tensorflow as tf
-
-        spec = tf.TensorSpec(self.network.input_shape, tf.float32)
-        return tf.function(lambda x: self._both(x, training=False), input_signature=[spec])
-
-    @cached_property
-    def _input_gradient(self) -> Any:
-        return self._gradient_of(lambda x: self._both(x, training=False)[0], self.network.input)
-
-    @cached_property
-    def _feature_gradient(self) -> Any:
-        return self._gradient_of(lambda x: self._head(x, training=False), self._head.input)
-
-    def _gradient_of(self, function: Any, example: Any) -> Any:
-        """Trace (x, direction) -> (direction · logits(x), its gradient with respect to x)."""
-        import tensorflow as tf
-
-        def gradient(x: Any, direction: Any) -> Any:
-            with tf.GradientTape() as tape:
-                tape.watch(x)
-                value = tf.reduce_sum(function(x) * direction, axis=1)
-            return value, tape.gradient(value, x)
-
-        inputs = tf.TensorSpec(example.shape, tf.float32)
-        direction = tf.TensorSpec((None, len(self.card.labels)), tf.float32)
-        return tf.function(gradient, input_signature=[inputs, direction])
+        with reading(self._given):
+            if self._graph is not None:
+                self._graph.check(self._given)
+            return keras.models.load_model(self._given, compile=False)
 
     def forward(
         self, pixels: NDArray[np.float32]
@@ -161,8 +149,7 @@ class Classifier:
         Returns:
             Logits (N, K) and features (N, h, w, C), float32.
         """
-        logits, features = self._forward(pixels)
-        return logits.numpy(), features.numpy()
+        return (self._graph or self._differentiable()).forward(pixels)
 
     def input_gradients(
         self, pixels: NDArray[np.float32], direction: NDArray[np.float32]
@@ -177,7 +164,7 @@ class Classifier:
             direction · logits (N,), and its gradient (N, S, S, C).
         """
         directions = np.broadcast_to(direction, (len(pixels), len(direction)))
-        value, gradient = self._input_gradient(pixels, directions)
+        value, gradient = self._differentiable().input_gradient(pixels, directions)
         return value.numpy(), gradient.numpy()
 
     def feature_gradients(
@@ -195,7 +182,8 @@ class Classifier:
             (M, h, w, C).
         """
         repeated = np.broadcast_to(features, (len(directions), *features.shape))
-        gradient: NDArray[np.float32] = self._feature_gradient(repeated, directions)[1].numpy()
+        _, slope = self._differentiable().feature_gradient(repeated, directions)
+        gradient: NDArray[np.float32] = slope.numpy()
         return gradient
 
     def predict(self, model_input: ModelInput) -> Prediction:
@@ -231,10 +219,84 @@ class Classifier:
         )
 
     def warm_up(self) -> None:
-        """Trace what a first answer and its Grad-CAM need, so that no reader waits for it."""
+        """Trace what a first answer, its map and that map's check need: no reader waits for it."""
         size, channels = self.card.preprocessing.size, self.card.preprocessing.channels
         _, features = self.forward(np.zeros((1, size, size, channels), np.float32))
         self.feature_gradients(features[0], np.eye(len(self.card.labels), dtype=np.float32))
+        self._differentiable().input_gradient.get_concrete_function()  # traced; nothing is run
+
+
+class _Differentiable:
+    """A network in Keras, split at "features", its normalisations merged."""
+
+    def __init__(self, card: ModelCard, network: Any) -> None:
+        """Split the network; nothing is traced until it is first used.
+
+        Raises:
+            ModelError: When it lacks the layers to be split at, or answers other labels.
+        """
+        import keras
+
+        self.network = network
+        try:
+            network.get_layer("features")
+            logits = network.get_layer("logits").output
+        except ValueError as error:
+            raise ModelError(
+                f"Model '{card.name}' has no layers named 'features' and 'logits'; build it with "
+                "a network of cxr_core.networks."
+            ) from error
+        _check_labels(card, logits.shape[-1])
+        served = fold(network)
+        features, logits = (served.get_layer(name).output for name in ("features", "logits"))
+        self._both = keras.Model(served.input, [logits, features])
+        self._head = keras.Model(features, logits)
+
+    def forward(
+        self, pixels: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return logits and features, as `Classifier.forward`."""
+        logits, features = self._forward(pixels)
+        return logits.numpy(), features.numpy()
+
+    @cached_property
+    def _forward(self) -> Any:
+        import tensorflow as tf
+
+        spec = tf.TensorSpec(self.network.input_shape, tf.float32)
+        return tf.function(lambda x: self._both(x, training=False), input_signature=[spec])
+
+    @cached_property
+    def input_gradient(self) -> Any:
+        """(pixels, directions) -> (directions · logits, its gradient), traced."""
+        return self._gradient_of(lambda x: self._both(x, training=False)[0], self.network.input)
+
+    @cached_property
+    def feature_gradient(self) -> Any:
+        """(features, directions) -> (directions · logits, its gradient), traced."""
+        return self._gradient_of(lambda x: self._head(x, training=False), self._head.input)
+
+    def _gradient_of(self, function: Any, example: Any) -> Any:
+        """Trace (x, direction) -> (direction · logits(x), its gradient with respect to x)."""
+        import tensorflow as tf
+
+        def gradient(x: Any, direction: Any) -> Any:
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                value = tf.reduce_sum(function(x) * direction, axis=1)
+            return value, tape.gradient(value, x)
+
+        inputs = tf.TensorSpec(example.shape, tf.float32)
+        direction = tf.TensorSpec((None, self._head.output.shape[-1]), tf.float32)
+        return tf.function(gradient, input_signature=[inputs, direction])
+
+
+def _check_labels(card: ModelCard, outputs: int) -> None:
+    """Refuse a network that answers other labels than its card says."""
+    if outputs != len(card.labels):
+        raise ModelError(
+            f"Model '{card.name}' has {outputs} outputs but {len(card.labels)} labels."
+        )
 
 
 def fold(network: Any) -> Any:
@@ -296,7 +358,7 @@ def _merged(convolution: Any, norm: Any) -> list[NDArray[np.float32]]:
 def load_classifier(
     name: str, root: Path | None = None, *, kind: Literal["classifier", "gate"] = "classifier"
 ) -> Classifier:
-    """Load a model with its network; imports TensorFlow.
+    """Load a model to answer; imports TensorFlow only where its graph cannot be used.
 
     Raises:
         UnknownName: When there is no such model.
@@ -304,17 +366,13 @@ def load_classifier(
         ModelError: When its files are damaged, or only its card and record are shipped.
     """
     card = load_card(name, root, kind=kind)
-    path = model_folder(name, root) / "model.keras"
+    path = model_folder(name, root) / NETWORK
     if not path.is_file():
         raise ModelError(
             f"Model '{name}' is shipped without its weights. Train it with "
             f"`python -m cxr_core train {card.recipe} --data FOLDER`."
         )
-    import keras
-
-    with reading(path):
-        network = keras.models.load_model(path, compile=False)
-    return Classifier(card, network)
+    return Classifier(card, path, load_graph(path.parent))
 
 
 def round_weights(network: Any) -> None:
@@ -325,7 +383,7 @@ def round_weights(network: Any) -> None:
 
 
 def write_bundle(card: ModelCard, network: Any, folder: Path) -> Classifier:
-    """Write card and network to a new folder, load them back, and compare.
+    """Write card, network and graph to a new folder, load them back, and compare.
 
     Weights should have gone through `round_weights`: stored as float32 whose last 13 bits
     are zero they deflate to about half.
@@ -343,15 +401,34 @@ def write_bundle(card: ModelCard, network: Any, folder: Path) -> Classifier:
 
     # The same layers without the optimiser, whose moments weigh three times what they do.
     bare = keras.Model(network.input, network.output, name=network.name)
-    bare.save(folder / "model.keras")
-    _deflate(folder / "model.keras")
-    loaded = Classifier(card, keras.models.load_model(folder / "model.keras", compile=False))
+    bare.save(folder / NETWORK)
+    _deflate(folder / NETWORK)
+    loaded = Classifier(card, folder / NETWORK)
     shape = (4, *network.input_shape[1:])
     probe = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
     gap = float(np.abs(loaded.forward(probe)[0] - network.predict_on_batch(probe)).max())
     if not gap <= SAME_LOGITS:
         raise ModelError(f"Model '{card.name}' changed by {gap:.2g} logits when saved.")
-    return loaded
+    return with_graph(loaded, folder)
+
+
+def with_graph(classifier: Classifier, folder: Path) -> Classifier:
+    """Write a network's graph to its bundle, if it answers phantoms as the network does.
+
+    Args:
+        classifier: Without a graph.
+        folder: The bundle, which holds its network.
+
+    Returns:
+        The classifier that answers by its graph, or else the same as came.
+    """
+    from cxr_core.phantom import thorax
+
+    shape = classifier.card.preprocessing
+    films = [thorax(256, 224 + 16 * seed, seed=seed) for seed in range(COMPARED)]
+    pixels = np.stack([prepare(film, shape).pixels for film in films])
+    graph = write_graph(classifier.network, folder, pixels, classifier.forward(pixels))
+    return Classifier(classifier.card, classifier.network, graph) if graph else classifier
 
 
 def _deflate(path: Path) -> None:

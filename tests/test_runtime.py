@@ -1,0 +1,434 @@
+"""The graph says what Keras says, is written only if so, and answers without TensorFlow."""
+
+import json
+import logging
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+from PIL import Image
+
+from cxr_core.cards import list_models, load_card, load_predictions
+from cxr_core.classifier import Classifier, load_classifier, round_weights, with_graph
+from cxr_core.errors import ModelError
+from cxr_core.images import Radiograph, load_radiograph
+from cxr_core.networks import build_network, list_networks
+from cxr_core.preprocess import prepare
+from cxr_core.runtime import GRAPH, RECORD, SAME_LOGITS, Graph, exported, load_graph, write_graph
+
+ROOT = Path(__file__).parents[1]
+MODEL = "pediatric-pneumonia"
+WITH_GRAPH = sorted(path.parent.name for path in (ROOT / "models").glob(f"*/{GRAPH}"))
+FILMS = 200
+
+
+def noise(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def network_of(*layers: Any, side: int = 9, channels: int = 2) -> Any:
+    """Chain layers; "features" is the last map, and a dense layer of 3 answers."""
+    import keras
+
+    film = x = keras.Input((side, side, channels), name="film")
+    for layer in layers:
+        x = layer(x)
+    x = keras.layers.Activation("linear", name="features")(x)
+    logits = keras.layers.Dense(3, name="logits")(keras.layers.Flatten()(x))
+    network = keras.Model(film, logits)
+    # No weight is what layers begin with; variances stay positive.
+    network.set_weights([np.abs(noise(*w.shape)) + 0.1 for w in network.get_weights()])
+    return network
+
+
+def by_keras(network: Any, films: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    import keras
+
+    both = keras.Model(network.input, [network.output, network.get_layer("features").output])
+    logits, features = both.predict_on_batch(films)
+    return logits, features
+
+
+def assert_same(network: Any, films: np.ndarray) -> None:
+    found, expected = Graph(exported(network)).forward(films), by_keras(network, films)
+    for one, other in zip(found, expected, strict=True):
+        assert one.shape == other.shape and one.dtype == np.float32
+        assert_allclose(one, other, rtol=1e-5, atol=1e-4)
+    assert np.ptp(expected[0]) > 0
+
+
+# --- layer by layer ---
+
+
+def test_a_network_by_hand():
+    """Doubled, one less, not below zero, averaged: (2·1-1 + 2·2-1 + 0 + 2·3-1) / 4 = 2.25."""
+    import keras
+    from keras import layers
+
+    film = keras.Input((2, 2, 1), name="film")
+    x = layers.Conv2D(1, 1, activation="relu", name="features")(film)
+    x = layers.GlobalAveragePooling2D()(x)
+    network = keras.Model(film, layers.Dense(2, name="logits")(x))
+    network.set_weights(
+        [np.array([[[[2.0]]]]), np.array([-1.0]), np.array([[10.0, -4.0]]), np.array([0.5, 0.0])]
+    )
+    pixels = np.array([[1.0, 2.0], [-7.0, 3.0]], np.float32)[None, :, :, None]
+    logits, features = Graph(exported(network)).forward(pixels)
+    assert_array_equal(features[0, :, :, 0], [[1, 3], [0, 5]])
+    assert_array_equal(logits, [[23.0, -9.0]])
+
+
+@pytest.mark.slow
+@settings(max_examples=25, deadline=None)
+@given(
+    kind=st.sampled_from(("Conv2D", "DepthwiseConv2D", "MaxPooling2D", "AveragePooling2D")),
+    side=st.integers(5, 12),
+    size=st.integers(1, 4),
+    stride=st.integers(1, 3),
+    padding=st.sampled_from(("same", "valid")),
+)
+def test_windows_lie_where_keras_lays_them(kind, side, size, stride, padding):
+    from keras import layers
+
+    given = {"strides": stride, "padding": padding}
+    made = {
+        "Conv2D": lambda: layers.Conv2D(4, size, activation="silu", **given),
+        "DepthwiseConv2D": lambda: layers.DepthwiseConv2D(size, depth_multiplier=2, **given),
+        "MaxPooling2D": lambda: layers.MaxPooling2D(size, **given),
+        "AveragePooling2D": lambda: layers.AveragePooling2D(size, **given),
+    }
+    assert_same(network_of(made[kind](), side=side), noise(2, side, side, 2, seed=side))
+
+
+EACH_KIND: dict[str, Callable[[Any], list[Any]]] = {
+    "groups": lambda keras: [keras.Conv2D(4, 3, groups=2, use_bias=False)],
+    "dilated": lambda keras: [keras.Conv2D(4, 2, dilation_rate=2, activation="relu")],
+    "dilated, padded": lambda keras: [keras.Conv2D(4, 4, dilation_rate=2, padding="same")],
+    "normalised": lambda keras: [keras.BatchNormalization(epsilon=0.01)],
+    "centred only": lambda keras: [keras.BatchNormalization(scale=False)],
+    "scaled only": lambda keras: [keras.BatchNormalization(center=False)],
+    "up to six": lambda keras: [keras.ReLU(max_value=0.5)],
+    "rectified": lambda keras: [keras.ReLU(), keras.Dropout(0.5)],
+    "padded": lambda keras: [keras.ZeroPadding2D(((0, 1), (2, 3)))],
+    "rescaled": lambda keras: [keras.Rescaling(3.0, -1.0)],
+    "rescaled by channel": lambda keras: [keras.Rescaling([3.0, 0.2], [-1.0, 0.7])],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", EACH_KIND)
+def test_each_kind_of_layer_does_what_it_does_in_keras(case):
+    from keras import layers
+
+    assert_same(network_of(*EACH_KIND[case](layers)), noise(2, 9, 9, 2))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list_networks())
+def test_every_registered_network_can_be_written(name):
+    network = build_network(name, size=64, channels=1, outputs=2)
+    network.set_weights(
+        [np.abs(w + 0.3 * noise(*w.shape, seed=k)) for k, w in enumerate(network.get_weights())]
+    )
+    films = noise(3, 64, 64, 1)
+    found, expected = Graph(exported(network)).forward(films), by_keras(network, films)
+    for one, other in zip(found, expected, strict=True):
+        assert_allclose(one, other, rtol=1e-3, atol=1e-4 * np.abs(other).max())
+
+
+@pytest.mark.slow
+def test_a_layer_that_nobody_wrote_down_is_named():
+    from keras import layers
+
+    for layer in (
+        layers.UnitNormalization(name="odd"),
+        layers.ReLU(negative_slope=0.1, name="odd"),
+        layers.Activation("gelu", name="odd"),
+    ):
+        with pytest.raises(ModelError, match=r"layer 'odd' \(\w+\) has no counterpart"):
+            exported(network_of(layer))
+
+
+@pytest.mark.slow
+def test_weights_lose_nothing_and_take_two_bytes_where_they_can():
+    from keras import layers
+
+    network = network_of(layers.Conv2D(64, 3), side=9, channels=16)
+    whole = exported(network)
+    round_weights(network)
+    half = exported(network)
+    count = network.count_params()
+    assert 4 * count <= len(whole) < 4 * count + 4000
+    assert 2 * count <= len(half) < 2 * count + 4000
+    assert_same(network, noise(2, 9, 9, 16))
+    assert exported(network) == half  # and says the same each time
+
+
+@pytest.mark.slow
+def test_films_of_a_batch_do_not_know_each_other():
+    network = build_network("residual", size=64, channels=1, outputs=2)
+    graph, films = Graph(exported(network)), noise(3, 64, 64, 1)
+    together = graph.forward(films)
+    for k in range(3):
+        for one, other in zip(graph.forward(films[k : k + 1]), together, strict=True):
+            assert_array_equal(one[0], other[k])
+
+
+# --- written beside model.keras, or not at all ---
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    """A folder with the file whose digest the record holds."""
+    (tmp_path / "model.keras").write_bytes(b"weights")
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_a_graph_that_says_otherwise_is_not_written(bundle, caplog):
+    from keras import layers
+
+    network, films = network_of(layers.Conv2D(2, 3)), noise(2, 9, 9, 2)
+    logits, features = by_keras(network, films)
+    for odd, told in (
+        ((logits + 2 * SAME_LOGITS, features), "its logits differ by 0.0002"),
+        ((logits, features * 1.5), "its features by 0.33"),
+        ((logits * np.float32(np.nan), features), "its logits differ by nan"),
+    ):
+        caplog.clear()
+        assert write_graph(network, bundle, films, odd) is None
+        assert f"No graph was written to '{bundle}'" in caplog.text and told in caplog.text
+        assert [path.name for path in bundle.iterdir()] == ["model.keras"]
+    assert write_graph(network, bundle, films, (logits, features)) is not None
+    record = json.loads((bundle / RECORD).read_text())
+    assert record["compared_films"] == 2 and record["logits_differ_by"] < SAME_LOGITS
+
+
+@pytest.mark.slow
+def test_a_network_that_cannot_be_written_is_served_by_keras(bundle, caplog):
+    from keras import layers
+
+    network, films = network_of(layers.UnitNormalization(name="odd")), noise(2, 9, 9, 2)
+    assert write_graph(network, bundle, films, by_keras(network, films)) is None
+    assert "layer 'odd' (UnitNormalization)" in caplog.text
+    assert not (bundle / GRAPH).exists() and load_graph(bundle) is None
+
+
+@pytest.mark.slow
+def test_a_trained_bundle_carries_its_graph(tiny_models, phantom_film):
+    folder = tiny_models / "tiny"
+    assert (folder / GRAPH).is_file() and (folder / RECORD).is_file()
+    film = prepare(phantom_film, load_card("tiny", tiny_models).preprocessing).pixels[None]
+    light = load_classifier("tiny", tiny_models)
+    assert_allclose(light.forward(film)[0], light.network.predict_on_batch(film), atol=SAME_LOGITS)
+
+
+@pytest.mark.slow
+def test_a_graph_answers_for_the_labels_of_its_card(made_card):
+    two = replace(made_card, labels=("A", "B"), operating_points=(1,) * 2, cannot_tell=(None,) * 2)
+    network = build_network("residual", size=64, channels=1, outputs=1)
+    with pytest.raises(ModelError, match="1 outputs but 2 labels"):
+        Classifier(two, network, Graph(exported(network)))
+
+
+# --- the shipped graphs ---
+
+
+@pytest.fixture
+def shipped(tmp_path: Path) -> Path:
+    """A models folder with one shipped bundle and the gate, to be damaged."""
+    root = tmp_path / "models"
+    for name in (MODEL, "gate"):
+        shutil.copytree(ROOT / "models" / name, root / name)
+    return root
+
+
+def flip(path: Path) -> None:
+    """Change one bit in the middle of the weights."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "removed": (lambda folder: (folder / GRAPH).unlink(), "No such file"),
+    "record removed": (lambda folder: (folder / RECORD).unlink(), "No such file"),
+    "one bit": (lambda folder: flip(folder / GRAPH), "model.onnx is damaged"),
+    "cut off": (lambda folder: (folder / GRAPH).write_bytes(b"\x08"), "model.onnx is damaged"),
+    "no JSON": (lambda folder: (folder / RECORD).write_text("{"), "Expecting property name"),
+    "no digest": (lambda folder: (folder / RECORD).write_text("{}"), "'graph'"),
+    "a list": (lambda folder: (folder / RECORD).write_text("[]"), "list indices"),
+    "other weights": (
+        lambda folder: shutil.copy(
+            ROOT / "models" / "pediatric-type" / "model.keras", folder / "model.keras"
+        ),
+        "model.keras has changed since",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGE)
+def test_a_damaged_graph_is_left_alone_and_the_log_says_so(case, shipped, caplog):
+    damage, told = DAMAGE[case]
+    assert load_graph(shipped / MODEL) is not None and not caplog.records
+    damage(shipped / MODEL)
+    assert load_graph(shipped / MODEL) is None
+    (said,) = caplog.records
+    assert said.levelno == logging.WARNING and said.name == "cxr_core.runtime"
+    assert f"The graph of model '{MODEL}' is not used" in said.getMessage()
+    assert told in said.getMessage() and "Restore the folder" in said.getMessage()
+
+
+@pytest.mark.slow
+def test_without_its_graph_a_model_answers_the_same(shipped, phantom_film):
+    film = prepare(phantom_film, load_card(MODEL, shipped).preprocessing)
+    light = load_classifier(MODEL, shipped).predict(film)
+    flip(shipped / MODEL / GRAPH)
+    heavy = load_classifier(MODEL, shipped).predict(film)
+    for one, other in zip(light.labels, heavy.labels, strict=True):
+        assert one.logit == pytest.approx(other.logit, abs=SAME_LOGITS)
+        assert (one.flag, one.operating_point) == (other.flag, other.operating_point)
+    assert_allclose(light.features, heavy.features, atol=SAME_LOGITS)
+
+
+@pytest.mark.slow
+def test_weights_that_were_replaced_in_use_explain_nothing(shipped, phantom_film):
+    """A map of other weights than those that answered would be a map of nothing."""
+    model = load_classifier(MODEL, shipped)
+    film = prepare(phantom_film, model.card.preprocessing).pixels[None]
+    shutil.copy(
+        ROOT / "models" / "covid-radiography" / "model.keras", shipped / MODEL / "model.keras"
+    )
+    assert model.forward(film)[0].shape == (1, 1)
+    with pytest.raises(ModelError, match=r"'model\.keras' of .* was replaced after"):
+        model.input_gradients(film, np.ones(1, np.float32))
+
+
+@pytest.mark.slow
+def test_a_graph_can_be_written_anew(shipped):
+    """As docs/performance.md tells those whose bundles are older than graphs."""
+    folder = shipped / MODEL
+    before = (folder / GRAPH).read_bytes()
+    for name in (GRAPH, RECORD):
+        (folder / name).unlink()
+    with_graph(load_classifier(MODEL, shipped), folder)
+    assert (folder / GRAPH).read_bytes() == before
+    assert load_graph(folder) is not None
+
+
+def test_shipped_graphs_are_small_and_whole():
+    assert {MODEL, "gate"} <= set(WITH_GRAPH)
+    paths = [ROOT / "models" / name / GRAPH for name in WITH_GRAPH]
+    assert sum(path.stat().st_size for path in paths) < 25e6
+    assert all(load_graph(path.parent) is not None for path in paths)
+
+
+@pytest.fixture(scope="module")
+def films(data: Path) -> list[Radiograph]:
+    """200 films of the pediatric test split, evenly spaced."""
+    files = load_predictions(MODEL).files
+    rows = np.linspace(0, len(files) - 1, FILMS).round().astype(int)
+    return [load_radiograph(data / "pediatric_pneumonia" / files[row]) for row in rows]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WITH_GRAPH)
+def test_both_ways_say_the_same_of_200_films(name, films):
+    kind = "classifier" if name in {card.name for card in list_models()} else "gate"
+    light = load_classifier(name, kind=kind)
+    heavy = Classifier(light.card, light.network)
+    for start in range(0, FILMS, 20):
+        chunk = films[start : start + 20]
+        pixels = np.stack([prepare(film, light.card.preprocessing).pixels for film in chunk])
+        (logits, features), (expected, maps) = light.forward(pixels), heavy.forward(pixels)
+        assert_allclose(logits, expected, rtol=0, atol=SAME_LOGITS)
+        # Where maps reach 6, float32 itself leaves 1e-4 between two orders of summing.
+        assert_allclose(features, maps, rtol=0, atol=SAME_LOGITS * max(1, maps.max()))
+
+
+# --- and without TensorFlow ---
+
+
+def run(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run code in a fresh interpreter; it ends by naming the slow packages it loaded."""
+    script = f"""
+import sys
+sys.argv = {["cxr_core", *arguments]!r}
+{code}
+slow = ("tensorflow", "keras", "onnx", "onnxruntime")
+print("loaded:", *(name for name in slow if name in sys.modules), file=sys.stderr)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def loaded(done: subprocess.CompletedProcess[str]) -> set[str]:
+    return set(done.stderr.rpartition("loaded:")[2].split())
+
+
+COMMAND = """
+from cxr_core.__main__ import main
+assert main(sys.argv[1:]) == 0
+"""
+
+
+@pytest.fixture
+def film_file(tmp_path: Path, phantom_film: Radiograph) -> Path:
+    path = tmp_path / "film.png"
+    Image.fromarray((phantom_film.pixels * 255).astype(np.uint8)).save(path)
+    return path
+
+
+def test_predict_imports_neither_tensorflow_nor_keras(film_file, monkeypatch, shipped):
+    monkeypatch.setenv("CXR_MODELS", str(shipped))
+    answers = []
+    for damaged in (False, True):
+        if damaged:
+            (shipped / MODEL / GRAPH).unlink()
+        done = run(COMMAND, "predict", "--model", MODEL, "--json", str(film_file))
+        assert loaded(done) == ({"onnxruntime"} | ({"tensorflow", "keras"} if damaged else set()))
+        assert ("is not used" in done.stderr) == damaged
+        answers.append(json.loads(done.stdout))
+    light, heavy = answers
+    assert light["ok"] and len(light["predictions"]) == 1
+    for answer in light["predictions"], heavy["predictions"]:
+        answer[0]["probability"] = pytest.approx(answer[0]["probability"], abs=1e-5)
+    assert light == heavy
+
+
+def test_screening_imports_neither_tensorflow_nor_keras(film_file):
+    code = f"""
+from cxr_core.classifier import load_classifier
+from cxr_core.screening import screen
+(answer,) = screen(load_classifier({MODEL!r}), [sys.argv[1]])
+assert answer.gate is not None and answer.error is None
+"""
+    assert loaded(run(code, str(film_file))) == {"onnxruntime"}
+
+
+def test_the_app_answers_before_keras_is_there(film_file):
+    """The map has to wait for it, the answer has not."""
+    code = """
+from pathlib import Path
+from cxr_core.images import load_radiograph
+from cxr_core.ui import session
+session._with_gradients = lambda loaded: loaded
+card = session.for_reading()[0]
+film = load_radiograph(Path(sys.argv[1]))
+answer = session.classifier(card).predict(session.prepare(film, card.preprocessing))
+assert session.warm_up(card) and 0 < answer.labels[0].probability < 1
+assert not session.gate.check(film, card).refused
+"""
+    assert loaded(run(code, str(film_file))) == {"onnxruntime"}
