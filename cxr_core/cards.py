@@ -2,8 +2,11 @@
 
     models/NAME/card.json        what it is, what it answers, how films become its input
                 model.keras      the network
+                model.onnx       the same once more, to answer without TensorFlow (`runtime`),
+                graph.json       and of which model.keras that is
                 evaluation.json  its record on the test split
                 predictions.csv  one row for each test film
+                validation.csv   what it said of the films that chose calibration and thresholds
                 history.csv      its training, epoch by epoch
                 explanations.json  how far its maps can be trusted, once that was measured
 
@@ -246,16 +249,17 @@ def load_explanations(name: str, root: Path | None = None) -> ExplanationReport 
 
 
 def is_current(report: ExplanationReport, card: ModelCard, root: Path | None = None) -> bool:
-    """Say whether a record of explanations is of a model's present version and weights.
+    """Say whether a record of explanations is of a model's present weights.
 
-    Of a model that came without its weights the version alone is compared.
+    Maps explain logits, which a new calibration and its new version leave as they are. Of a
+    model that came without its weights the version is compared.
 
     Raises:
         UnknownName: When there is no such model.
         ModelError: When its weights cannot be read.
     """
     weights = model_folder(card.name, root) / "model.keras"
-    if report.version != card.version or not weights.is_file():
+    if not weights.is_file():
         return report.version == card.version
     with reading(weights), weights.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest() == report.digest

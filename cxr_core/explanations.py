@@ -17,17 +17,16 @@ into the file for whoever reads it without this module; read back they follow fr
 *Faithful* asks whether the score depends on what a map marks. The film is cut into cells;
 cells are exchanged for those of a blurred film in the order of the map (deletion), and the
 other way round (insertion), and the explained logit is followed. Gains are areas between the
-map's curve and that of another order on the same film, in logits; above 0 the map is better. The
-verdict rests on deletion and insertion together: an order that leaves many borders between
-sharp and blurred cells, as a random one does, moves the logit by these alone, alike in both
-curves, and in their sum it cancels. Inserting in a random order is deleting in the reverse one,
-so the areas under both random curves are equal, and better than random, taken together, is
-exactly this: the area under the map's insertion curve exceeds that under its deletion curve.
+map's curve and that of another order on the same film, in logits; above 0 the map is better.
+Deletion and insertion must each alone be better, with the whole interval, than random orders and
+than from the centre outwards. This is strict: an order that leaves many borders between sharp
+and blurred cells, as a random one does, moves the logit by these alone, alike in both curves,
+which counts for it in one and against it in the other.
 *Points* asks whether the map's peak lies in boxes that readers drew, more often than a fixed
 point does that was chosen from the other films' boxes and looks at no film.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Self, TypeVar
 
@@ -128,30 +127,20 @@ class Faithfulness:
         """Return why, as a sentence."""
         return self._judged()[1]
 
-    @property
-    def over_random(self) -> Interval:
-        """Return both gains over random orders together."""
-        return _together(self.deletion.over_random, self.insertion.over_random)
-
-    @property
-    def over_centre(self) -> Interval:
-        """Return both gains over the centre-first order together."""
-        return _together(self.deletion.over_centre, self.insertion.over_centre)
-
     def _judged(self) -> tuple[str, str]:
         if self.films < LEAST_FILMS:
             return NOT_ASSESSABLE, f"Measured on {self.films} films only."
-        if not _above(self.over_random):
-            return NO_BETTER_THAN_CHANCE, "Not better than in random order."
-        if not _above(self.over_centre):
-            return (
-                NO_BETTER_THAN_CENTRE,
-                "Better than in random order, not than from the centre of the film outwards.",
-            )
         alone = {"deletion": self.deletion, "insertion": self.insertion}
         weak = [name for name, gain in alone.items() if not _above(gain.over_random)]
-        but = f"; {weak[0]} alone is not better than random" if weak else ""
-        return FAITHFUL, f"Better than in random order and than centre first{but}."
+        if weak:
+            return NO_BETTER_THAN_CHANCE, f"By {_joined(weak)} not better than in random order."
+        weak = [name for name, gain in alone.items() if not _above(gain.over_centre)]
+        if weak:
+            return (
+                NO_BETTER_THAN_CENTRE,
+                f"Better than in random order, by {_joined(weak)} not better than centre first.",
+            )
+        return FAITHFUL, "By deletion and by insertion better than at random and centre first."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,6 +224,10 @@ class Stage:
             return self.flat
         # Correlations of maps are never 0 on all films alike.
         return films if self.similarity == Interval(0, 0, 0) else 0
+
+    def likeness(self, films: int) -> Interval:
+        """Return the similarity; none where not one of the films could be compared."""
+        return NO_INTERVAL if self.not_compared(films) == films else self.similarity
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -420,12 +413,8 @@ def areas(curves: ArrayLike) -> NDArray[np.float64]:
     return np.asarray((values[..., 1:] + values[..., :-1]).mean(axis=-1) / 2)
 
 
-def _together(one: Interval, other: Interval) -> Interval:
-    """Add two means over the same films; the bounds hold whatever their correlation."""
-    if one.value is None or other.value is None or one.low is None or other.low is None:
-        return NO_INTERVAL
-    high = (one.high or 0.0) + (other.high or 0.0)
-    return Interval(one.value + other.value, one.low + other.low, high)
+def _joined(kinds: Sequence[str]) -> str:
+    return " and by ".join(kinds)
 
 
 def _above(interval: Interval) -> bool:

@@ -6,15 +6,20 @@ group of patients mistakes are more frequent than in all others.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cxr_core.calibration import TOLERATED
 from cxr_core.evaluation import EvaluationReport, LabelReport, wilson
 from cxr_core.predictions import PredictionTable, flagged, group_names, groupings
+from cxr_core.ranking import Interval
 from cxr_core.wording import means_absence, percent, spoken
 
 Flags = NDArray[np.bool_]
+Band = tuple[float, float] | None
 
 # Scores as good as certain: at most, and at least.
 SURE_OF_NONE, SURE = 0.1, 0.9
@@ -52,6 +57,105 @@ def mistakes_in_words(report: EvaluationReport, table: PredictionTable) -> list[
             told += _certain(one, table)
             told += _groups(one, table)
     return told
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Whether a cannot-tell band kept its promise on films that did not choose it.
+
+    Attributes:
+        label: Its name.
+        positives: Films with the finding.
+        missed: Of these, told "no" outside the band.
+        negatives: Films without it.
+        alarmed: Of these, told "yes" outside the band.
+        undecided: Films in the band.
+    """
+
+    label: str
+    positives: int
+    missed: int
+    negatives: int
+    alarmed: int
+    undecided: int
+
+    @property
+    def shares(self) -> tuple[Interval, Interval]:
+        """The shares missed and alarmed, with 95 % Wilson intervals."""
+        return wilson(self.missed, self.positives), wilson(self.alarmed, self.negatives)
+
+    @property
+    def held(self) -> bool:
+        """Whether neither share lies clearly, by its interval, above what was promised."""
+        return all(share.low is None or share.low <= TOLERATED for share in self.shares)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the counts, and what follows from them, as plain JSON values."""
+        missed, alarmed = (asdict(share) for share in self.shares)
+        follows = {"missed_share": missed, "alarmed_share": alarmed}
+        return asdict(self) | follows | {"promised": TOLERATED, "held": self.held}
+
+
+def coverage(
+    table: PredictionTable,
+    operating_points: Sequence[float | None],
+    bands: Sequence[Band],
+    *,
+    exclusive: bool = False,
+) -> tuple[Coverage, ...]:
+    """Count what is told wrongly outside of each label's cannot-tell band.
+
+    Args:
+        table: Test films, with K labels.
+        operating_points: K thresholds; a label without one tells nobody yes.
+        bands: K bands; labels that have none are left out.
+        exclusive: The largest score decides (softmax).
+
+    Raises:
+        ArgumentError: When thresholds do not fit, as `predictions.flagged`.
+    """
+    counted = []
+    for k, (label, point, band) in enumerate(
+        zip(table.labels, operating_points, bands, strict=True)
+    ):
+        if band is None:
+            continue
+        scores, truth = table.y_score[:, k], table.y_true[:, k] == 1
+        inside = (scores >= band[0]) & (scores <= band[1])
+        yes = flagged(table, label, point, exclusive=exclusive)
+        yes = np.zeros(len(truth), bool) if yes is None else yes
+        counts = (truth, truth & ~yes & ~inside, ~truth, ~truth & yes & ~inside, inside)
+        counted.append(Coverage(label, *(int(films.sum()) for films in counts)))
+    return tuple(counted)
+
+
+def coverage_in_words(measured: Sequence[Coverage]) -> list[str]:
+    """Say whether the cannot-tell bands kept their promise; of many, name those that failed."""
+    promise = (
+        f"Outside its cannot-tell band at most {100 * TOLERATED:.0f} % of either kind of film "
+        "should be told wrongly"
+    )
+    if len(measured) == 1:
+        return [f"{promise}. On test: {_kept(measured[0])}"]
+    failed = [one for one in measured if not one.held]
+    told = f"{promise}: held on test for {len(measured) - len(failed)} of {len(measured)} labels."
+    named = measured if len(measured) <= MOST else failed
+    return [told, *map(_kept, named)] if measured else []
+
+
+def _kept(one: Coverage) -> str:
+    """Say how many films of either kind were told wrongly, and whether that is too many."""
+    told = []
+    if one.positives:
+        share = percent(one.missed, one.positives)
+        told.append(f"{one.missed} of {_films(one.label, one.positives)} told no ({share})")
+    if one.negatives:
+        share = percent(one.alarmed, one.negatives)
+        told.append(f"{one.alarmed} of {one.negatives} others told yes ({share})")
+    return (
+        f"{', '.join(told)}; {one.undecided} of {one.positives + one.negatives} films lay in the "
+        f"band: the promise {'held' if one.held else 'failed'}."
+    )
 
 
 def _confusions(report: EvaluationReport) -> Iterator[str]:

@@ -1,11 +1,9 @@
 """From a recipe to a registered model: train, calibrate, decide, score once, publish.
 
-Validation films choose the temperature, the operating points and the cannot-tell bands;
-the test films are scored once, after everything else is fixed.
+Validation films choose the calibration, the operating points and the cannot-tell bands
+(`decisions`); the test films are scored once, after everything else is fixed.
 """
 
-import hashlib
-import json
 import shutil
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -14,20 +12,34 @@ from typing import Any
 
 import keras
 import numpy as np
-from numpy.typing import NDArray
 
-from cxr_core.calibration import (
-    Calibration,
-    cannot_tell_band,
-    fit_temperature,
-    operating_point,
-    probabilities,
+from cxr_core.calibration import Calibration, probabilities
+from cxr_core.cards import (
+    ModelCard,
+    check_name,
+    load_card,
+    load_predictions,
+    model_folder,
+    models_root,
+    reading,
 )
-from cxr_core.cards import ModelCard, check_name, models_root
 from cxr_core.classifier import Classifier, publish, round_weights, write_bundle
 from cxr_core.datasets import DatasetIndex, Progress, index, overlap, pixel_cache
+from cxr_core.decisions import (
+    PERTURBED,
+    PLAIN,
+    Decision,
+    ValidationTable,
+    decide,
+    logits_behind,
+    operating_rule,
+    read_validation,
+    version_of,
+    write_record,
+    write_validation,
+)
 from cxr_core.errors import ArgumentError, DataError, UnknownName
-from cxr_core.evaluation import threshold_report
+from cxr_core.mistakes import coverage
 from cxr_core.networks import BACKBONES
 from cxr_core.parts import (
     Part,
@@ -38,10 +50,10 @@ from cxr_core.parts import (
     seen_digest,
     targets,
 )
-from cxr_core.predictions import PredictionTable, evaluate_table, write_predictions
+from cxr_core.predictions import PredictionTable
 from cxr_core.preprocess import finish
 from cxr_core.ranking import auroc
-from cxr_core.recipes import Recipe
+from cxr_core.recipes import Recipe, get_recipe
 from cxr_core.training import (
     Run,
     as_sources_count,
@@ -53,96 +65,19 @@ from cxr_core.training import (
 )
 
 
-@dataclass(frozen=True)
-class Decision:
-    """What validation films decided: how probabilities are made, and where they flag."""
-
-    calibration: Calibration
-    operating_points: tuple[float | None, ...]
-    cannot_tell: tuple[tuple[float, float] | None, ...]
-    record: dict[str, Any]
-
-
-def decide(network: Any, held: Part, recipe: Recipe, seed: int) -> Decision:
-    """Choose temperature, operating points and cannot-tell bands on validation films.
-
-    Each film counts as it is and as other units might have taken it: plain validation
-    films are easier than the next hospital's, and a threshold taken from them alone
-    would call too many normal films abnormal, or miss too many that are not. A label of
-    which validation holds one kind of film only gets neither. One that could reach its
-    sensitivity only by flagging most films gets no operating point where the recipe says so.
-    """
-    groups = {"plain": held, "perturbed": perturbed(held, recipe, seed)}
-    logits = {
-        name: predict_logits(network, part, recipe.preprocessing) for name, part in groups.items()
-    }
-    all_logits = np.concatenate(list(logits.values()))
-    all_truth = np.concatenate([part.targets for part in groups.values()])
-    calibration = fit_temperature(all_logits, all_truth, recipe.activation)
-    scores = probabilities(all_logits, calibration, recipe.activation)
-    columns = range(len(recipe.labels))
-    both = [0 < all_truth[:, k].sum() < len(all_truth) for k in columns]
-    bands = tuple(
-        cannot_tell_band(all_truth[:, k], scores[:, k]) if both[k] else None for k in columns
+def validate(network: Any, held: Part, recipe: Recipe, seed: int) -> ValidationTable:
+    """Ask a network about validation films, as they are and as other units might take them."""
+    kinds = {PLAIN: held, PERTURBED: perturbed(held, recipe, seed)}
+    films = [film for part in kinds.values() for film in part.films]
+    logits = [predict_logits(network, part, recipe.preprocessing) for part in kinds.values()]
+    return ValidationTable(
+        files=tuple(film.file for film in films),
+        patients=tuple(film.patient for film in films),
+        copies=tuple(kind for kind, part in kinds.items() for _ in part.films),
+        labels=tuple(recipe.labels),
+        y_true=np.concatenate([part.targets for part in kinds.values()]).astype(np.int8),
+        logits=np.concatenate(logits),
     )
-    if recipe.activation == "softmax":
-        return Decision(calibration, (None,) * len(columns), bands, {})
-    points = tuple(
-        _point(all_truth[:, k], scores[:, k], recipe) if both[k] else None for k in columns
-    )
-    if recipe.least_specificity:
-        plain = probabilities(logits["plain"], calibration, recipe.activation)
-        points = tuple(
-            point if _spares(held.targets[:, k], plain[:, k], point, recipe) else None
-            for k, point in enumerate(points)
-        )
-    record = {
-        name: _at_points(
-            part.targets,
-            probabilities(logits[name], calibration, recipe.activation),
-            points,
-            recipe,
-        )
-        for name, part in groups.items()
-        if part.films
-    }
-    return Decision(calibration, points, bands, record)
-
-
-def _point(y_true: NDArray[np.float32], scores: NDArray[np.float64], recipe: Recipe) -> float:
-    if recipe.sensitivity is None:
-        return 0.5  # temperatures leave it where it is
-    return operating_point(y_true, scores, sensitivity=recipe.sensitivity)
-
-
-def _spares(
-    y_true: NDArray[np.float32], scores: NDArray[np.float64], point: float | None, recipe: Recipe
-) -> bool:
-    """Say whether a threshold leaves enough films without the finding unflagged."""
-    if point is None:
-        return False
-    spared = threshold_report(y_true, scores, point).specificity.value
-    return spared is None or spared >= recipe.least_specificity
-
-
-def _at_points(
-    y_true: NDArray[np.float32],
-    scores: NDArray[np.float64],
-    points: tuple[float | None, ...],
-    recipe: Recipe,
-) -> dict[str, dict[str, float | None]]:
-    """Say what the operating points do to one group of validation films."""
-    told = {}
-    for k, (label, point) in enumerate(zip(recipe.labels, points, strict=True)):
-        if point is None:
-            continue
-        report = threshold_report(y_true[:, k], scores[:, k], point)
-        told[label] = {
-            "auroc": auroc(y_true[:, k], scores[:, k]).value,
-            "sensitivity": report.sensitivity.value,
-            "specificity": report.specificity.value,
-        }
-    return told
 
 
 def score(
@@ -383,7 +318,8 @@ def make_model(trained: Trained, progress: Progress | None = None) -> Path:
     recipe, network, name = trained.recipe, trained.network, trained.name
     test, unrounded = trained.parts["test"], network.get_weights()
     round_weights(network)
-    decision = decide(network, trained.parts["validation"], recipe, trained.seed)
+    held = validate(network, trained.parts["validation"], recipe, trained.seed)
+    decision = decide(held, recipe)
     card = _card(trained, decision)
     facts = card.training
     # From here on test films are looked at, and nothing is chosen any more.
@@ -403,25 +339,82 @@ def make_model(trained: Trained, progress: Progress | None = None) -> Path:
     shutil.rmtree(aside, ignore_errors=True)
     try:
         table = score(write_bundle(card, network, aside), test, "test", progress)
-        report = evaluate_table(
-            table,
-            card.operating_points,
-            model=name,
-            exclusive=recipe.activation == "softmax",
-        )
-        write_predictions(aside / "predictions.csv", table)
-        text = json.dumps(report.to_json(), indent=2, ensure_ascii=False)
-        (aside / "evaluation.json").write_text(text + "\n", "utf-8")
+        _write_record(aside, card, table)
+        write_validation(aside / "validation.csv", held)
         shutil.copyfile(trained.run.table, aside / "history.csv")
         return publish(aside, name)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
 
+def _write_record(folder: Path, card: ModelCard, table: PredictionTable) -> None:
+    """Write what a model scored on its test films, and its card with what follows from that."""
+    bare = probabilities(logits_behind(card, table), Calibration(), card.activation)
+    exclusive = card.activation == "softmax"
+    held = coverage(table, card.operating_points, card.cannot_tell, exclusive=exclusive)
+    write_record(folder, card, table, bare, held)
+
+
+def recalibrate(name: str, root: Path | None = None) -> ModelCard:
+    """Decide again by the present rules what a registered model's validation films decide.
+
+    From its own tables: neither films nor network are needed, weights do not change, and the
+    test films are not scored again, for their logits follow from `predictions.csv`. Nothing
+    is written when nothing changes.
+
+    Args:
+        name: The model.
+        root: Of the models.
+
+    Returns:
+        The card as it is now.
+
+    Raises:
+        UnknownName: When there is no such model, or no such recipe.
+        ModelError: When a file of it is missing or damaged.
+    """
+    card, folder = load_card(name, root), model_folder(name, root)
+    with reading(folder / "validation.csv"):
+        held = read_validation(folder / "validation.csv")
+    table, decision = load_predictions(name, root), decide(held, get_recipe(card.recipe))
+    renewed = _decided(card, decision)
+    if renewed == card:
+        return card
+    scores = probabilities(logits_behind(card, table), renewed.calibration, card.activation)
+    aside = folder.with_name(f".{name}.new")
+    shutil.rmtree(aside, ignore_errors=True)
+    try:  # card and scores change together, or a second try would undo the wrong curves
+        shutil.copytree(folder, aside)
+        _write_record(aside, renewed, replace(table, y_score=scores))
+        publish(aside, name, root)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return renewed
+
+
+def _decided(card: ModelCard, decision: Decision) -> ModelCard:
+    """Return a card with what validation decides; its version changes where that does."""
+    decided: dict[str, Any] = {
+        "operating_points": decision.operating_points,
+        "operating_rule": operating_rule(get_recipe(card.recipe)),
+        "cannot_tell": decision.cannot_tell,
+        "calibration": decision.calibration,
+    }
+    if all(getattr(card, field) == value for field, value in decided.items()):
+        return card
+    facts = {"validation": decision.record, "reliability": {"validation": decision.reliability}}
+    return replace(
+        card,
+        version=version_of(card.version.encode(), decision),
+        training=card.training | facts,
+        **decided,
+    )
+
+
 def _control(network: Any, test: Part, recipe: Recipe) -> dict[str, Any]:
     """Say what the same network scores on films whose middle it never saw."""
     logits = predict_logits(network, test, recipe.preprocessing)
-    scores = probabilities(logits, Calibration("none", ()), recipe.activation)
+    scores = probabilities(logits, Calibration(), recipe.activation)
     areas = {
         label: auroc(test.targets[:, k], scores[:, k]) for k, label in enumerate(recipe.labels)
     }
@@ -434,7 +427,7 @@ def _control(network: Any, test: Part, recipe: Recipe) -> dict[str, Any]:
 def _card(trained: Trained, decision: Decision) -> ModelCard:
     """Write down what was trained, on what, and what validation decided."""
     recipe, network, parts = trained.recipe, trained.network, trained.parts
-    weights = hashlib.sha256(b"".join(value.tobytes() for value in network.get_weights()))
+    weights = b"".join(value.tobytes() for value in network.get_weights())
     digest = seen_digest({split: part.films for split, part in parts.items()})
     words = dict(recipe.card)
     if digest != recipe.data_digest:
@@ -447,14 +440,15 @@ def _card(trained: Trained, decision: Decision) -> ModelCard:
         activation=recipe.activation,
         preprocessing=recipe.preprocessing,
         operating_points=decision.operating_points,
-        operating_rule=_rule(recipe),
+        operating_rule=operating_rule(recipe),
         cannot_tell=decision.cannot_tell,
         calibration=decision.calibration,
         network=recipe.network,
         recipe=recipe.name,
-        training=_training_facts(trained) | {"validation": decision.record},
+        training=_training_facts(trained)
+        | {"validation": decision.record, "reliability": {"validation": decision.reliability}},
         data_digest=digest,
-        version=f"{today}-{weights.hexdigest()[:8]}",
+        version=version_of(weights, decision),
         created=today,
         **words,
     )
@@ -486,32 +480,6 @@ def _training_facts(trained: Trained) -> dict[str, Any]:
         "numpy": np.__version__,
         "backend": keras.backend.backend(),
     }
-
-
-def _rule(recipe: Recipe) -> str:
-    """Say in words how operating points were chosen."""
-    if recipe.activation == "softmax":
-        return "The largest probability."
-    if recipe.sensitivity is None:
-        return "Probability 0.5, as the source of this recipe did; nothing was chosen."
-    copies = recipe.config.perturbed_copies
-    again = (
-        f" and {copies} times perturbed as other X-ray units would (tone, contrast, blur, noise, "
-        "borders)"
-        if copies
-        else ""
-    )
-    spared = (
-        f"; none where less than {recipe.least_specificity:.2f} of validation films without the "
-        "finding would stay unflagged"
-        if recipe.least_specificity
-        else ""
-    )
-    return (
-        f"The highest threshold with sensitivity of at least {recipe.sensitivity:g} on validation "
-        f"films, each once as it is{again}{spared}; "
-        f"{recipe.rule_changed or 'fixed before any test film was scored'}."
-    )
 
 
 def _shared(parts: dict[str, Part]) -> list[str]:

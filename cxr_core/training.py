@@ -118,7 +118,7 @@ def predict_logits(network: Any, part: Part, preprocessing: Preprocessing) -> ND
 
 def mean_auroc(y_true: NDArray[np.float32], logits: NDArray[np.float32], activation: str) -> float:
     """Average the areas under the ROC curve over labels."""
-    scores = probabilities(logits, Calibration("none", ()), activation)
+    scores = probabilities(logits, Calibration(), activation)
     values = [auroc(y_true[:, k], scores[:, k]).value for k in range(y_true.shape[1])]
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if known else float("nan")
@@ -133,7 +133,7 @@ def as_sources_count(
     that are mostly absent they and the pooled AUC say little, and stand here only beside
     figures that others published. Without films of both kinds there is no "auc".
     """
-    scores = probabilities(logits, Calibration("none", ()), activation)
+    scores = probabilities(logits, Calibration(), activation)
     true, chance = y_true == 1, np.clip(scores, 1e-7, 1 - 1e-7)
     if activation == "softmax":
         loss = -np.log(chance[true]).mean()

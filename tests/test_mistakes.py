@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from cxr_core.cards import list_models, load_evaluation, load_predictions
-from cxr_core.mistakes import mistakes_in_words
+from cxr_core.evaluation import wilson
+from cxr_core.mistakes import Coverage, coverage, coverage_in_words, mistakes_in_words
 from cxr_core.predictions import PredictionTable, evaluate_table
 from cxr_core.wording import percent
 
@@ -113,3 +114,90 @@ def test_every_shipped_model_admits_something(name):
     sentences = mistakes_in_words(load_evaluation(name), load_predictions(name))
     assert sentences
     assert all(one.endswith(".") and "None" not in one for one in sentences)
+
+
+# --- the cannot-tell bands ---
+
+
+def test_what_is_told_outside_the_band_is_counted():
+    """At 0.5, band 0.3 to 0.6: two films missed below it, one flagged by mistake above it."""
+    truth = [1, 1, 1, 1, 0, 0, 0]
+    scores = [0.1, 0.2, 0.3, 0.9, 0.61, 0.6, 0.1]
+    (one,) = coverage(table(("Pneumonia",), truth, scores), [0.5], [(0.3, 0.6)])
+    assert one == Coverage("Pneumonia", positives=4, missed=2, negatives=3, alarmed=1, undecided=2)
+
+
+def test_a_label_that_never_flags_tells_everybody_no():
+    truth, scores = [1, 1, 0], [0.1, 0.9, 0.9]
+    (one,) = coverage(table(("Mass",), truth, scores), [None], [(0.2, 0.5)])
+    assert (one.missed, one.alarmed, one.undecided) == (2, 0, 0)
+
+
+def test_labels_without_a_band_promise_nothing():
+    made = table(("A", "B"), [[0, 1], [1, 0]], [[0.1, 0.9], [0.9, 0.1]])
+    assert [one.label for one in coverage(made, [0.5, 0.5], [None, (0.4, 0.6)])] == ["B"]
+
+
+def test_of_exclusive_labels_the_largest_is_told_yes():
+    made = table(("A", "B"), [[1, 0], [0, 1]], [[0.2, 0.8], [0.1, 0.9]])
+    told = coverage(made, [None, None], [(0.4, 0.6)] * 2, exclusive=True)
+    assert [(one.missed, one.alarmed) for one in told] == [(1, 0), (0, 1)]
+
+
+@pytest.mark.parametrize(
+    ("missed", "films", "held"),
+    [
+        (0, 10, True),
+        (1, 10, True),  # 10 %, but 1.8 to 40.4 %: so few films contradict nothing
+        (8, 100, True),  # 8 %, 4.1 to 15.0 %
+        (10, 100, False),  # 10 %, 5.5 to 17.4 %
+        (0, 0, True),
+    ],
+)
+def test_a_promise_fails_when_the_whole_interval_lies_above_it(missed, films, held):
+    assert Coverage("A", films, missed, 50, 0, 3).held == held
+    assert Coverage("A", 50, 0, films, missed, 3).held == held
+
+
+def test_a_promise_is_kept_with_its_intervals():
+    told = Coverage("Mass", 20, 8, 200, 2, 30).to_json()
+    share = wilson(8, 20)
+    assert told["missed_share"] == {"value": 0.4, "low": share.low, "high": share.high}
+    assert (told["positives"], told["missed"], told["undecided"]) == (20, 8, 30)
+    assert (told["promised"], told["held"]) == (0.05, False)
+
+
+def test_promises_are_told_in_words():
+    held = Coverage("Pneumonia", 390, 9, 234, 5, 20)
+    failed = Coverage("Mass", 20, 8, 200, 2, 30)
+    (told,) = coverage_in_words([held])
+    assert told == (
+        "Outside its cannot-tell band at most 5 % of either kind of film should be told wrongly. "
+        f"On test: 9 of 390 films with pneumonia told no ({percent(9, 390)}), 5 of 234 others "
+        f"told yes ({percent(5, 234)}); 20 of 624 films lay in the band: the promise held."
+    )
+    first, second = coverage_in_words([held, held, held, failed])
+    assert first.endswith("should be told wrongly: held on test for 3 of 4 labels.")
+    assert second.startswith("8 of 20 films with mass told no")
+    assert second.endswith("30 of 220 films lay in the band: the promise failed.")
+    assert len(coverage_in_words([held, failed])) == 3, "of few, all are named"
+    assert coverage_in_words([]) == []
+
+
+def test_the_shipped_cards_hold_what_their_tables_say():
+    for card in list_models():
+        if "cannot_tell_on_test" not in card.training:  # shipped without weights, as it was
+            continue
+        again = coverage(
+            load_predictions(card.name),
+            card.operating_points,
+            card.cannot_tell,
+            exclusive=card.activation == "softmax",
+        )
+        for kept, counted in zip(card.training["cannot_tell_on_test"], again, strict=True):
+            told = counted.to_json()
+            shares = [f"{name}_share" for name in ("missed", "alarmed")]
+            assert [kept.pop(name) for name in shares] == [
+                pytest.approx(told.pop(name)) for name in shares
+            ]
+            assert kept == told

@@ -1,11 +1,20 @@
 """The models that are committed still say what their records say they said."""
 
+import json
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from cxr_core.cards import list_models, load_evaluation, load_history, load_predictions
+from cxr_core.cards import (
+    list_models,
+    load_evaluation,
+    load_history,
+    load_predictions,
+    model_folder,
+)
 from cxr_core.classifier import load_classifier
+from cxr_core.decisions import decide, read_validation
 from cxr_core.errors import ModelError
 from cxr_core.gate import check
 from cxr_core.images import load_radiograph
@@ -68,6 +77,34 @@ def test_the_record_follows_from_the_predictions(name):
     }
     # Other processors round otherwise in the last digits.
     assert [here[place] for place in numbers] == pytest.approx([there[place] for place in numbers])
+
+
+@each_model
+def test_what_was_decided_follows_from_the_validation_films(name):
+    card = CARDS[name]
+    path = model_folder(name) / "validation.csv"
+    if name in WITHOUT_WEIGHTS:
+        assert not path.exists()
+        return
+    table = read_validation(path)
+    decision = decide(table, get_recipe(card.recipe))
+    assert table.labels == card.labels
+    assert len(set(table.files)) == card.training["validation_films"]
+    assert not set(table.files) & set(load_predictions(name).files)
+    here, there = decision.calibration, card.calibration
+    assert [curve.method for curve in here.curves] == [curve.method for curve in there.curves]
+    # Other processors round otherwise in the last digits.
+    for decided, kept in (
+        ([curve.parameters for curve in here.curves], [curve.parameters for curve in there.curves]),
+        (here.prevalence, there.prevalence),
+        (decision.operating_points, card.operating_points),
+        (decision.cannot_tell, card.cannot_tell),
+        (decision.reliability, card.training["reliability"]["validation"]),
+    ):
+        one, other = (flat(json.loads(json.dumps(value))) for value in (decided, kept))
+        none = [place for place, value in other.items() if value is None]
+        assert [one.pop(place) for place in none] == [other.pop(place) for place in none]
+        assert one == pytest.approx(other, rel=1e-4, abs=1e-6)
 
 
 @each_model

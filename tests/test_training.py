@@ -14,12 +14,13 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from cxr_core.cards import load_card, load_history
 from cxr_core.datasets import Film, index
+from cxr_core.decisions import decide
 from cxr_core.errors import ArgumentError, DataError, TrainingError
 from cxr_core.evaluation import threshold_report
 from cxr_core.parts import Part, blacked_out, prepare_parts, targets
 from cxr_core.preprocess import finish
 from cxr_core.recipes import get_recipe, list_recipes, register_recipe
-from cxr_core.release import decide, train
+from cxr_core.release import train, validate
 from cxr_core.training import (
     Run,
     as_sources_count,
@@ -138,7 +139,7 @@ def test_a_finding_that_would_flag_nearly_every_film_gets_no_operating_point(
     monkeypatch.setattr(
         release, "predict_logits", lambda network, part, shape: logits[: len(part.films)]
     )
-    points = decide(None, held, recipe, 0).operating_points
+    points = decide(validate(None, held, recipe, 0), recipe).operating_points
     assert points[0] is not None and points[1] is None
 
 
@@ -318,7 +319,7 @@ def test_the_operating_point_keeps_its_promise_on_the_films_that_chose_it(
 ):
     network = fit(tiny_recipe, parts, Run(tmp_path / "run"), seed=0)
     held = parts["validation"]
-    decision = decide(network, held, tiny_recipe, 0)
+    decision = decide(validate(network, held, tiny_recipe, 0), tiny_recipe)
     from cxr_core.calibration import probabilities
 
     squares = np.concatenate([held.squares, perturbed(held, tiny_recipe, 0).squares])

@@ -128,7 +128,7 @@ def _card(trained: Trained, points: tuple[float | None, ...], seed: int) -> Mode
         operating_points=points,
         operating_rule=RULE,
         cannot_tell=(None,) * len(LABELS),
-        calibration=Calibration("none", ()),
+        calibration=Calibration(),
         network=NETWORK,
         recipe=NAME,
         training=facts,

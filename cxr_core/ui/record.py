@@ -12,7 +12,7 @@ import streamlit as st
 from cxr_core.cards import ModelCard
 from cxr_core.evaluation import EvaluationReport
 from cxr_core.figures import Theme
-from cxr_core.mistakes import mistakes_in_words
+from cxr_core.mistakes import coverage, coverage_in_words, mistakes_in_words
 from cxr_core.ranking import Interval
 from cxr_core.ui import reading as words
 from cxr_core.ui import session
@@ -35,7 +35,8 @@ def model_facts(card: ModelCard, record: Record) -> None:
     left, right = st.columns([1, 1], gap="large")
     with left:
         _section(f"Record on its {record.report.split} films", _record_table(record.report))
-        _section("What it gets wrong", _list(mistakes_in_words(record.report, record.table)))
+        wrong = [*mistakes_in_words(record.report, record.table), *_promises(card, record)]
+        _section("What it gets wrong", _list(wrong))
         _section("How not to use it", _list(card.not_for))
         _section(
             "Known limits", _list((*words.shortcut_in_words(card, record.report), *card.limits))
@@ -43,6 +44,12 @@ def model_facts(card: ModelCard, record: Record) -> None:
         _section("How it answers", fact_table(_answering(card)))
     with right:
         _section("How it was trained", fact_table(_training(card)))
+
+
+def _promises(card: ModelCard, record: Record) -> list[str]:
+    """Say whether the cannot-tell bands hold on the test films what they promise."""
+    exclusive, points = card.activation == "softmax", card.operating_points
+    return coverage_in_words(coverage(record.table, points, card.cannot_tell, exclusive=exclusive))
 
 
 def _section(title: str, html: str) -> None:
@@ -93,8 +100,8 @@ def _answering(card: ModelCard) -> dict[str, str]:
         says += ", cannot tell from {} to {}".format(*map(probability, band)) if band else ""
         facts[label.replace("_", " ")] = says
     facts["Operating point"] = card.operating_rule
-    parameters = ", ".join(f"{value:.2f}" for value in card.calibration.parameters)
-    facts["Calibration"] = f"{card.calibration.method} {parameters}".strip()
+    facts["Calibration"] = card.calibration.in_words()
+    facts |= words.reliability_in_words(card)
     shape = card.preprocessing
     facts["Input"] = f"{shape.size} × {shape.size} pixels, {shape.fit}"
     facts["Input"] += ", each film standardised" if shape.standardise else ""
