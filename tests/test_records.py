@@ -1,5 +1,7 @@
 """The journal: what is kept, who can change it (nobody), what a crash may take (nothing)."""
 
+import csv
+import errno
 import getpass
 import json
 import os
@@ -11,19 +13,22 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from datetime import datetime
 from glob import glob
 from pathlib import Path
 from pwd import getpwnam
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import pytest
 import sqlalchemy as sql
 
-from cxr_core import records as journal
 from cxr_core.__main__ import main
 from cxr_core.errors import ArgumentError, RecordsError
-from cxr_core.records import Opinion, Read, Records
+from cxr_core.images import Facts, Radiograph
+from cxr_core.phantom import thorax
+from cxr_core.records import Event, Opinion, Read, Records, films, journal, tables
 
 ROOT = Path(__file__).resolve().parents[1]
 FILM, OTHER = "a" * 64, "b" * 64
@@ -94,7 +99,7 @@ def test_a_film_is_forgotten_when_asked_and_the_journal_says_that_something_was(
     records.add(a_read(), an_opinion(), a_read(OTHER))
     assert records.erase(FILM) == 2
     assert records.erase(FILM) == 0
-    assert records.export(FILM) == {"reads": [], "opinions": []}
+    assert records.export(FILM) == {"reads": [], "opinions": [], "events": []}
     assert [one.digest for one in records.reads()] == [OTHER]
     with records._engine.connect() as connection:
         ((_, _, reason, rows),) = connection.execute(sql.text("SELECT * FROM erasures")).all()
@@ -153,6 +158,9 @@ def test_the_command_takes_away_and_forgets(place, monkeypatch, capsys):
     assert json.loads(capsys.readouterr().out)["reads"][0]["digest"] == FILM
     assert main(["records", "opinions"]) == 0
     assert "rib" in capsys.readouterr().out
+    assert main(["records", "reads"]) == 0
+    (answer,) = csv.DictReader(capsys.readouterr().out.splitlines())
+    assert (answer["digest"], answer["label"], answer["flag"]) == (FILM, "Pneumonia", "True")
     assert main(["records", "erase"]) == 2
     assert "digest" in capsys.readouterr().err
     assert main(["records", "erase", FILM]) == 0
@@ -227,10 +235,204 @@ def test_an_older_database_is_brought_up_to_date(place, monkeypatch):
     def add_column(connection):
         connection.execute(sql.text("ALTER TABLE reads ADD COLUMN room TEXT"))
 
-    monkeypatch.setattr(journal, "MIGRATIONS", (*journal.MIGRATIONS, add_column))
+    monkeypatch.setattr(tables, "MIGRATIONS", (*tables.MIGRATIONS, add_column))
     with Records(place)._engine.connect() as connection:
         assert connection.execute(sql.text("SELECT room FROM reads")).all() == [(None,)]
-        assert connection.execute(sql.text("SELECT version FROM schema")).all() == [(2,)]
+        reached = connection.execute(sql.text("SELECT version FROM schema")).scalar_one()
+    assert reached == len(tables.MIGRATIONS)
+
+
+FIRST_VERSION = """
+CREATE TABLE schema (version INTEGER NOT NULL, PRIMARY KEY (version));
+CREATE TABLE reads (id INTEGER NOT NULL, at VARCHAR(32) NOT NULL, digest VARCHAR(64) NOT NULL,
+  model VARCHAR(200) NOT NULL, version VARCHAR(100) NOT NULL, gate JSON NOT NULL,
+  predictions JSON NOT NULL, mended VARCHAR(1000) NOT NULL, reader VARCHAR(200) NOT NULL,
+  PRIMARY KEY (id));
+CREATE TABLE opinions (id INTEGER NOT NULL, at VARCHAR(32) NOT NULL, digest VARCHAR(64) NOT NULL,
+  label VARCHAR(200) NOT NULL, stance VARCHAR(20), confidence INTEGER, before BOOLEAN NOT NULL,
+  model VARCHAR(200) NOT NULL, version VARCHAR(100) NOT NULL, probability FLOAT, flag BOOLEAN,
+  verdict VARCHAR(20), comment TEXT NOT NULL, test_film VARCHAR(1000) NOT NULL,
+  reader VARCHAR(200) NOT NULL, PRIMARY KEY (id));
+CREATE TABLE erasures (id INTEGER NOT NULL, at VARCHAR(32) NOT NULL, reason VARCHAR(40) NOT NULL,
+  rows INTEGER NOT NULL, PRIMARY KEY (id));
+CREATE TRIGGER reads_stay BEFORE UPDATE ON reads
+  BEGIN SELECT RAISE(ABORT, 'this journal is only added to'); END;
+INSERT INTO schema VALUES (1);
+INSERT INTO reads VALUES (1, '2026-11-21T20:00:00.000+00:00', 'DIGEST', 'm', '1',
+  '{"verdict": "ok"}', '[{"label": "Pneumonia", "flag": true}]', '', '');
+INSERT INTO opinions VALUES (1, '2026-11-21T20:01:00.000+00:00', 'DIGEST', 'Pneumonia', NULL,
+  NULL, 0, 'm', '1', 0.9, 1, 'disagree', 'a rib', '', '');
+INSERT INTO erasures VALUES (1, '2026-11-21T19:00:00.000+00:00', 'asked for', 3);
+"""
+
+
+def test_a_database_of_the_first_version_keeps_all_that_it_held(tmp_path):
+    path = tmp_path / "old.sqlite"
+    with closing(sqlite3.connect(path)) as direct:
+        direct.executescript(FIRST_VERSION.replace("DIGEST", FILM))
+    records = Records(f"sqlite:///{path}")
+    (read,), (said,) = records.reads(), records.opinions()
+    assert (read.at, read.predictions) == (
+        "2026-11-21T20:00:00.000+00:00", [{"label": "Pneumonia", "flag": True}]
+    )  # fmt: skip
+    assert (said.verdict, said.comment, said.flag) == ("disagree", "a rib", True)
+    assert records.events() == []
+    records.add(Event(digest=FILM, what="listed"))
+    records.close()
+    with closing(sqlite3.connect(path)) as direct:
+        assert direct.execute("SELECT version FROM schema").fetchall() == [(2,)]
+        assert direct.execute("SELECT rows FROM erasures").fetchall() == [(3,)]
+        with pytest.raises(sqlite3.IntegrityError, match="only added to"):
+            direct.execute("UPDATE events SET what = 'removed'")
+    assert Records(f"sqlite:///{path}").erase(FILM) == 3
+
+
+def test_a_new_database_and_a_migrated_one_are_alike(tmp_path):
+    """Columns and triggers: what the first version lacked has come, and nothing went."""
+
+    def made(path: Path) -> dict[str, list[str]]:
+        with closing(sqlite3.connect(path)) as direct:
+            names = [name for (name,) in direct.execute(
+                "SELECT name FROM sqlite_master WHERE type = 'table'"
+            )]  # fmt: skip
+            return {n: [row[1] for row in direct.execute(f"PRAGMA table_info({n})")] for n in names}
+
+    with closing(sqlite3.connect(tmp_path / "old.sqlite")) as direct:
+        direct.executescript(FIRST_VERSION)
+    for name in ("old", "new"):
+        Records(f"sqlite:///{tmp_path / name}.sqlite").close()
+    assert made(tmp_path / "old.sqlite") == made(tmp_path / "new.sqlite")
+
+
+# --- the worklist, and what was seen when ---
+
+
+def test_the_list_is_what_came_and_did_not_go(place):
+    records = Records(place)
+    records.add(Event(digest=FILM, what="listed"))
+    records.add(Event(digest=OTHER, what="failed", note="It is a PDF document."))
+    records.add(Event(digest=FILM, what="shown"))
+    assert [(one.digest, one.what) for one in records.listed()] == [
+        (FILM, "listed"), (OTHER, "failed")
+    ]  # fmt: skip
+    assert records.listed()[1].note == "It is a PDF document."
+    records.add(Event(digest="c" * 64, what="shown"))  # not of the list
+    assert records.looked_at() == {FILM: records.events(FILM)[1].at}
+    records.add(Event(digest=FILM, what="removed"))
+    assert [one.digest for one in records.listed()] == [OTHER]
+    records.add(Event(digest=FILM, what="listed"))
+    assert [one.digest for one in records.listed()] == [OTHER, FILM], "it came anew"
+
+
+def test_the_last_answer_of_each_version_counts(place):
+    records = Records(place)
+    records.add(*(Event(digest=digest, what="listed") for digest in (FILM, OTHER)))
+    records.add(a_read(), a_read(mended="Inversion undone."), a_read(version="2"), a_read(OTHER))
+    records.add(a_read("c" * 64))  # not of the list
+    found = records.latest("pediatric-pneumonia", "1")
+    assert {digest: one.mended for digest, one in found.items()} == {
+        FILM: "Inversion undone.", OTHER: ""
+    }  # fmt: skip
+    assert records.latest("pediatric-pneumonia", "3") == {}
+
+
+def test_the_table_of_opinions_says_when_the_film_and_the_answer_were_seen(place, monkeypatch):
+    records, minute = Records(place), iter(range(10, 60))
+    monkeypatch.setattr(
+        journal, "_now", lambda *shift: f"2026-11-21T20:{next(minute)}:00.000+00:00"
+    )
+    of = {"model": "m", "version": "1"}
+    records.add(Event(digest=FILM, what="shown", **of))  # 20:10
+    records.add(Event(digest=OTHER, what="shown", **of))
+    records.add(an_opinion(before=True, **of))  # 20:12
+    records.add(Event(digest=FILM, what="revealed", **of))  # 20:13
+    records.add(an_opinion(verdict="agree", **of))
+    records.add(Event(digest=FILM, what="revealed", **of))
+    rows = list(csv.DictReader(records.opinions_csv().splitlines()))
+    assert [(row["at"][14:16], row["shown"][14:16], row["revealed"][14:16]) for row in rows] == [
+        ("12", "10", "13"), ("14", "", "")
+    ]  # fmt: skip
+
+
+def test_the_table_of_answers_has_a_line_for_each_finding(place):
+    answers = [
+        {"label": name, "probability": 0.5, "operating_point": 0.4, "flag": True,
+         "cannot_tell": False}
+        for name in ("Effusion", "Mass")
+    ]  # fmt: skip
+    records = Records(place)
+    records.add(a_read(predictions=answers), a_read(OTHER, predictions=[], gate={"verdict": "no"}))
+    first, second, refused = csv.DictReader(records.reads_csv().splitlines())
+    assert [first["label"], second["label"], refused["label"]] == ["Effusion", "Mass", ""]
+    assert (first["digest"], first["gate"], first["probability"]) == (FILM, "ok", "0.5")
+    assert (first["operating_point"], first["flag"], refused["gate"]) == ("0.4", "True", "no")
+
+
+# --- stored films ---
+
+
+def test_no_film_is_stored_unless_the_site_names_a_folder(monkeypatch, tmp_path):
+    monkeypatch.delenv("CXR_STORE_FILMS", raising=False)
+    films.store(thorax(64, 64, seed=1))
+    assert films.stored(FILM) is None
+    assert not films.holds(FILM)
+
+
+def test_a_stored_film_comes_back_as_the_model_saw_it(monkeypatch, tmp_path):
+    monkeypatch.setenv("CXR_STORE_FILMS", str(tmp_path / "films"))
+    film = thorax(64, 80, seed=1)
+    known = replace(film.facts, age_years=93.0, sex="F", view="PA", pixel_spacing_mm=(0.1, 0.2))
+    film = replace(film, facts=known)
+    films.store(film)
+    found = films.stored(film.digest)
+    assert found is not None and films.holds(film.digest)
+    assert found.digest == film.digest and found.facts == replace(known, age_years=90.0)
+    np.testing.assert_allclose(found.pixels, film.pixels, atol=0.5 / 65535)
+    (path,) = (tmp_path / "films").iterdir()
+    assert path.name == f"{film.digest}.png"
+    assert path.stat().st_mode & 0o077 == 0, "for nobody else to read"
+
+
+def test_grey_values_of_eight_bits_come_back_exactly(monkeypatch, tmp_path):
+    monkeypatch.setenv("CXR_STORE_FILMS", str(tmp_path))
+    grey = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    pixels = np.divide(grey, np.float32(255), dtype=np.float32)
+    film = Radiograph(pixels, Facts("PNG", 8, "MONOCHROME2"), FILM)
+    films.store(film)
+    found = films.stored(FILM)
+    assert found is not None and (found.pixels == pixels).all()
+
+
+def test_a_film_goes_with_its_rows(monkeypatch, tmp_path, place):
+    monkeypatch.setenv("CXR_STORE_FILMS", str(tmp_path / "films"))
+    film, old = thorax(64, 64, seed=1), thorax(64, 64, seed=2)
+    records = Records(place)
+    for one in (film, old):
+        films.store(one)
+        records.add(a_read(one.digest))
+    records.erase(film.digest)
+    assert not films.holds(film.digest) and films.holds(old.digest)
+    os.utime(tmp_path / "films" / f"{old.digest}.png", (0, 0))
+    records.retain(365)
+    assert not films.holds(old.digest)
+
+
+def test_a_film_that_cannot_be_stored_or_read_is_a_sentence(monkeypatch, tmp_path):
+    film = thorax(64, 64, seed=1)
+    monkeypatch.setenv("CXR_STORE_FILMS", "/proc/none")
+    with pytest.raises(RecordsError, match=r"cannot be stored.*CXR_STORE_FILMS"):
+        films.store(film)
+    monkeypatch.setenv("CXR_STORE_FILMS", str(tmp_path))
+    with monkeypatch.context() as patch, pytest.raises(RecordsError, match="No space left"):
+        full = OSError(errno.ENOSPC, "No space left on device")
+        patch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(full))
+        films.store(film)
+    assert list(tmp_path.iterdir()) == [], "nothing half is left"
+    films.store(film)
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(RecordsError, match="drop the film again"):
+        films.stored(film.digest)
 
 
 # --- what may go wrong ---
@@ -312,8 +514,20 @@ def test_a_database_that_cannot_be_written_can_still_be_read(place, tmp_path):
 
 def test_no_film_is_held(place, tmp_path):
     """Only digests: nothing in the file is as large as the smallest film."""
-    names = {column.name for table in journal._HELD for column in table.columns}
-    assert not names & {"film", "pixels", "name", "patient", "file"}
+    names = [column.name for table in tables.HELD for column in table.columns]
+    assert not set(names) & {"film", "pixels", "patient", "file"}
+    assert names.count("name") == 1, "that of a listed file, where the site keeps names"
+
+
+def test_names_of_files_are_kept_only_where_the_site_says_so(place, monkeypatch, tmp_path):
+    records = Records(place)
+    records.add(Event(digest=FILM, what="listed", name="Doe^Jane.dcm"))
+    assert records.events()[0].name == ""
+    held = b"".join(path.read_bytes() for path in (tmp_path / "kept").iterdir())
+    assert b"Doe" not in held
+    monkeypatch.setenv("CXR_RECORDS_NAMES", "1")
+    records.add(Event(digest=FILM, what="listed", name="Doe^Jane.dcm"))
+    assert [one.name for one in records.events()] == ["", "Doe^Jane.dcm"]
 
 
 # --- a database of its own ---

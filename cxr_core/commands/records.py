@@ -9,7 +9,7 @@ from cxr_core.errors import ArgumentError
 def add_records(commands: Commands) -> None:
     """Add `records`."""
     command = commands.add_parser("records", help="take away or forget what was kept")
-    command.add_argument("what", choices=("export", "opinions", "erase"))
+    command.add_argument("what", choices=("export", "reads", "opinions", "erase"))
     command.add_argument("digest", nargs="?", help="of one film, as export prints it")
     command.set_defaults(run=_records)
 
@@ -22,6 +22,8 @@ def _records(options: argparse.Namespace) -> None:
     records = Records()
     if options.what == "opinions":
         print(records.opinions_csv(), end="")
+    elif options.what == "reads":
+        print(records.reads_csv(), end="")
     elif options.what == "export":
         print_json(records.export(options.digest))
     elif options.digest is None:
