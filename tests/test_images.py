@@ -899,11 +899,23 @@ def test_no_identifier_reaches_an_error(name: str) -> None:
 def test_the_study_reference_says_whose_film_it_is() -> None:
     reference = read_study_reference(dicom(GREY))
     assert reference == images.StudyReference(
-        IDENTIFIER, NAME, "1.2.826.0.1.1.77", "1.2.826.0.1.2.77", "1.2.826.0.1.3.77", DATE
+        IDENTIFIER,
+        NAME,
+        "1.2.826.0.1.1.77",
+        "1.2.826.0.1.2.77",
+        "1.2.826.0.1.3.77",
+        DATE,
+        birth_date="19510607",
+        sop_class_uid="1.2.840.10008.5.1.4.1.1.1",
     )
+    for secret in (IDENTIFIER, "ZEBEDEE", DATE, "19510607", "1.2.826.0.1.1.77"):
+        assert secret not in repr(reference) + str(reference)
     silent = read_study_reference(dicom(GREY, PatientName=None, PatientID="", StudyDate=None))
     assert silent is not None
     assert (silent.patient_name, silent.patient_id, silent.study_date) == ("", "", "")
+    twice = read_study_reference(dicom(GREY, PatientID=("LO", ["A", "B"])))
+    assert twice is not None
+    assert twice.patient_id == "A\\B", "as DICOM writes two values, which no identifier may be"
     assert read_study_reference(encoded(GREY)) is None
     assert read_study_reference(b"") is None
 

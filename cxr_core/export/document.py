@@ -181,7 +181,7 @@ def _front(
         "Answers": ", ".join(map(_spoken, card.labels)),
         "Patients": _patients(card),
         "Operating point": card.operating_rule,
-        "Calibration": _calibration(card),
+        "Calibration": card.calibration.in_words(),
         "Films, licence": card.data,
         "Network": f"{card.network}, recipe {card.recipe}",
     }
@@ -204,11 +204,6 @@ def _patients(card: ModelCard) -> str:
     if card.age_range is not None:
         ages = "{:g} to {:g} years".format(*card.age_range)
     return f"{ages}; views: {', '.join(card.views) or 'not known'}"
-
-
-def _calibration(card: ModelCard) -> str:
-    parameters = ", ".join(f"{value:.3f}" for value in card.calibration.parameters)
-    return f"{card.calibration.method} {parameters}".strip()
 
 
 def _fact_table(facts: Mapping[str, str], width: float = WIDTH, names: float = 0.2) -> Flowable:

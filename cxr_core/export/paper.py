@@ -18,7 +18,15 @@ from reportlab.lib.units import mm
 from reportlab.lib.utils import ImageReader
 from reportlab.pdfbase import pdfmetrics
 from reportlab.pdfbase.ttfonts import TTFont
-from reportlab.platypus import HRFlowable, Image, Paragraph, SimpleDocTemplate, Spacer, Table
+from reportlab.platypus import (
+    HRFlowable,
+    Image,
+    KeepInFrame,
+    Paragraph,
+    SimpleDocTemplate,
+    Spacer,
+    Table,
+)
 
 from cxr_core.figures import PALETTES, font_file
 
@@ -28,6 +36,7 @@ MARGIN = 18 * mm
 FOOT = 22 * mm  # height of the margin below, which holds the foot
 WIDTH = A4[0] - 2 * MARGIN
 COLUMN = WIDTH / 2 - 3 * mm  # of two side by side
+PAGE = A4[1] - MARGIN - FOOT - 14  # height of what stands on a page, within its frame's padding
 
 # Paragraphs that the outline of the document lists, and how deep.
 OUTLINE = {"title": 0, "section": 0, "heading": 1}
@@ -51,11 +60,13 @@ def styles() -> dict[str, Any]:
         body,
         like("over", fontSize=8.5, textColor=INK.muted),
         like("title", fontName=BOLD, fontSize=20, leading=26, spaceAfter=3),
+        like("answer", fontName=BOLD, fontSize=13, leading=17, spaceAfter=3),
         like("lead", fontSize=10.5, leading=15.5, spaceAfter=6),
         like("section", **heading, fontSize=14, leading=19, spaceAfter=4),
         like("heading", **heading, fontSize=10, leading=14, spaceBefore=11, spaceAfter=3),
         like("note", fontSize=8, leading=11.5, textColor=INK.muted, spaceAfter=3),
         like("item", leftIndent=9, bulletIndent=0, spaceAfter=1.5),
+        like("bullet", fontSize=7.5, leading=10, leftIndent=8, bulletIndent=0, spaceAfter=1),
         like("notice", fontName=BOLD, fontSize=8.5, leading=12, textColor=INK.flagged),
         like("cell", fontSize=8, leading=11),
         like("muted", fontSize=8, leading=11, textColor=INK.muted),
@@ -105,6 +116,12 @@ def picture(png: bytes, width: float = COLUMN) -> Flowable:
     return Image(BytesIO(png), width, width * down / across)
 
 
+def picture_within(png: bytes, width: float, height: float) -> Flowable:
+    """Show a PNG as large as it fits into a width and a height in points."""
+    across, down = ImageReader(BytesIO(png)).getSize()
+    return picture(png, min(width, height * across / down))
+
+
 def side_by_side(left: Flowable, right: Flowable) -> Flowable:
     """Put two things into two columns of one row, which share their upper edge."""
     style = [
@@ -116,6 +133,23 @@ def side_by_side(left: Flowable, right: Flowable) -> Flowable:
         ("BOTTOMPADDING", (0, 0), (-1, -1), 6 * mm),
     ]
     return Table([[left, right]], [WIDTH / 2, WIDTH / 2], style=style)
+
+
+def columns(sides: Sequence[Sequence[Flowable]], widths: Sequence[float]) -> Flowable:
+    """Set lists of things beside each other, flush with the left edges of their columns.
+
+    Args:
+        sides: What stands below each other in each column.
+        widths: Of the columns, in points, with the white to the right of them.
+    """
+    style = [
+        ("VALIGN", (0, 0), (-1, -1), "TOP"),
+        ("LEFTPADDING", (0, 0), (-1, -1), 0),
+        ("RIGHTPADDING", (0, 0), (-1, -1), 3 * mm),
+        ("TOPPADDING", (0, 0), (-1, -1), 0),
+        ("BOTTOMPADDING", (0, 0), (-1, -1), 0),
+    ]
+    return Table([[list(side) for side in sides]], widths, style=style, hAlign="LEFT")
 
 
 def table(
@@ -157,6 +191,17 @@ def table(
         hAlign="LEFT",
         splitInRow=1,  # else a cell higher than a page could not be set at all
     )
+
+
+def room_left(story: Sequence[Flowable]) -> float:
+    """Return the height in points that a story leaves free on one page; less than 0 when none."""
+    spaces = sum(one.getSpaceBefore() + one.getSpaceAfter() for one in story)
+    return float(PAGE - spaces - sum(one.wrap(WIDTH, PAGE)[1] for one in story))
+
+
+def one_page(story: Sequence[Flowable]) -> Flowable:
+    """Put a story on one page; what is too much for it is set smaller."""
+    return KeepInFrame(WIDTH, PAGE, list(story), mode="shrink")
 
 
 def print_pages(

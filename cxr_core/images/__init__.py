@@ -23,7 +23,9 @@ import hashlib
 import struct
 import subprocess
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -130,13 +132,18 @@ def read_study_reference(data: bytes) -> StudyReference | None:
         return None
     try:
         dataset, _ = dicom_dataset(data, IDENTIFIERS)
-        names = IDENTIFIERS.split()
-        return StudyReference(*(str(dataset.get(name) or "").strip() for name in names))
+        return StudyReference(*(_as_text(dataset.get(name)) for name in IDENTIFIERS.split()))
     except _decoder_errors("DICOM"):
         # Without its cause: a decoder's message may quote the patient.
         raise UnreadableImage(
             "The DICOM header is damaged; export the file from the archive again."
         ) from None
+
+
+def _as_text(value: Any) -> str:
+    """Write one element of a header; several values as DICOM parts them, by a backslash."""
+    several = isinstance(value, Sequence) and not isinstance(value, str)
+    return ("\\".join(map(str, value)) if several else str(value or "")).strip()
 
 
 def _decode(data: bytes) -> tuple[NDArray[np.float32], Facts]:

@@ -30,7 +30,11 @@ _FACTS = (
     "PatientAge PatientSex ViewPosition ViewCodeSequence BodyPartExamined Modality "
     "ImagerPixelSpacing PixelSpacing"
 )
-IDENTIFIERS = "PatientID PatientName StudyInstanceUID SeriesInstanceUID SOPInstanceUID StudyDate"
+# In the order of the fields of `film.StudyReference`.
+IDENTIFIERS = (
+    "PatientID PatientName StudyInstanceUID SeriesInstanceUID SOPInstanceUID StudyDate StudyTime "
+    "StudyID AccessionNumber ReferringPhysicianName PatientBirthDate PatientSex SOPClassUID"
+)
 
 
 def dicom_dataset(data: bytes, names: str) -> tuple[Any, str]:

@@ -62,9 +62,15 @@ class Radiograph:
     digest: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class StudyReference:
-    """Whose film it is, kept apart from the film; empty where the header is silent."""
+    """Whose film it is, kept apart from the film; empty where the header is silent.
+
+    It belongs to one reader's session, and only exports take it. Printed it shows nothing, so
+    that no log or traceback can name a patient.
+
+    Attributes are the elements of the header, as text (DICOM PS3.3 C.7.1.1, C.7.2.1, C.12.1).
+    """
 
     patient_id: str
     patient_name: str
@@ -72,6 +78,13 @@ class StudyReference:
     series_uid: str
     sop_uid: str
     study_date: str
+    study_time: str = ""
+    study_id: str = ""
+    accession_number: str = ""
+    referring_physician: str = ""
+    birth_date: str = ""
+    sex: str = ""
+    sop_class_uid: str = ""
 
 
 def check_bytes(count: int) -> None:
