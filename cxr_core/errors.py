@@ -11,6 +11,7 @@
     ├── UnknownName          a model, label, method, network or recipe nobody registered
     ├── ArgumentError        a value outside what is allowed
     ├── RecordsError         what was read cannot be kept or looked up
+    ├── AccessError          the app is not open, or this page not to this visitor
     └── TrainingError        training cannot start or go on
 
 Messages name what came, what is allowed and what to do next; they are fit to show
@@ -99,6 +100,12 @@ class RecordsError(CxrError):
     """What was read cannot be kept or looked up."""
 
     code = "records"
+
+
+class AccessError(CxrError):
+    """The app is not open as it is set up, or this page not to this visitor."""
+
+    code = "access"
 
 
 class TrainingError(CxrError):

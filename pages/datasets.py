@@ -3,11 +3,12 @@
 import streamlit as st
 
 from cxr_core.errors import CxrError
-from cxr_core.ui import datafolder, widgets
+from cxr_core.ui import access, datafolder, widgets
 
 
 def page() -> None:
     """Ask which folder; say in words what it holds, then draw it."""
+    access.admit("Data folders")
     folder = datafolder.choose(datafolder.current())
     if folder is None:
         return

@@ -3,11 +3,12 @@
 import streamlit as st
 
 from cxr_core.errors import CxrError
-from cxr_core.ui import dashboard, session, widgets
+from cxr_core.ui import access, dashboard, session, widgets
 
 
 def page() -> None:
     """Ask which model, view and finding; then draw that view."""
+    access.admit("Evaluation")
     subject, view, label = dashboard.choose(session.cards())
     dashboard.show(subject, view, label)
 

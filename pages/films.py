@@ -3,11 +3,12 @@
 import streamlit as st
 
 from cxr_core.errors import CxrError
-from cxr_core.ui import gallery, session, widgets
+from cxr_core.ui import access, gallery, session, widgets
 
 
 def page() -> None:
     """Take up what was asked for, let the reader change it, and show those films."""
+    access.admit("Films")
     cards = session.cards()
     gallery.arrive(cards)
     above = st.container()

@@ -3,11 +3,12 @@
 import streamlit as st
 
 from cxr_core.errors import CxrError
-from cxr_core.ui import record, session, widgets
+from cxr_core.ui import access, record, session, widgets
 
 
 def page() -> None:
     """Ask which model; show what it is for, what it is not for, and how good it was."""
+    access.admit("Models")
     card = widgets.choose_model(session.cards())
     record.model_facts(card, session.record(card))
 

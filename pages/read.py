@@ -4,23 +4,17 @@ import streamlit as st
 
 from cxr_core.cards import ModelCard
 from cxr_core.errors import CxrError
-from cxr_core.ui import reader, session, viewer, widgets
+from cxr_core.ui import access, outputs, reader, session, viewer, widgets, worklist
 
 
 def page() -> None:
     """Ask for films until there is one; then answer."""
+    access.admit("Read")
     state, cards = session.current(), session.for_reading()
     if state.films:
         opinion(state, cards)
-        return
-    left, right = st.columns([3, 2], gap="large")
-    with right:
-        card = widgets.choose_model(cards)
-        widgets.welcome(card)
-    session.warm_up(card)
-    with left:
-        widgets.intake(state, large=True)
-        widgets.failures(state)
+    else:
+        reader.invite(state, cards)
 
 
 def opinion(state: session.Session, cards: list[ModelCard]) -> None:
@@ -29,7 +23,8 @@ def opinion(state: session.Session, cards: list[ModelCard]) -> None:
     above = st.container()
     left, right = st.columns([3, 2], gap="large")
     with right:
-        card = widgets.choose_model(cards)
+        card = reader.who_speaks(cards)
+        worklist.turning()
         basis, listed = widgets.place(state, card), st.container()
         widgets.intake(state, large=False)
     with left:
@@ -43,15 +38,19 @@ def opinion(state: session.Session, cards: list[ModelCard]) -> None:
         films = widgets.read_all(state, card)
     film = state.film() or films[0]
     reading = session.read(film, card)
+    with listed:
+        widgets.film_list(state, films, card)
+    if reader.first(card, film, reading, (top, basis, stage)):
+        return
     with top.container():
         widgets.answer(card, film, reading)
     with basis.container():
-        label = widgets.basis(card, film, reading)
+        label, complete = widgets.basis(card, film, reading)
         reader.opinion(card, film, reading, label)
-    with listed:
-        widgets.film_list(state, films, card)
+        outputs.save(card, film, reading, label)
     with stage.container():
         viewer.show(card, film, reading, label)
+    complete()
 
 
 try:

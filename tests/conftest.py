@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cxr_core.calibration import Calibration
+from cxr_core.calibration import Calibration, Curve
 from cxr_core.cards import ModelCard
 from cxr_core.classifier import Classifier, load_classifier
 from cxr_core.images import Radiograph
@@ -57,7 +57,7 @@ def made_card() -> ModelCard:
         operating_points=(0.4,),
         operating_rule="By hand.",
         cannot_tell=((0.3, 0.5),),
-        calibration=Calibration("temperature", (1.5,)),
+        calibration=Calibration((Curve("temperature", (1.5,)),), 200, (0.4,)),
         network="residual",
         recipe="pediatric-pneumonia",
         training={},

@@ -29,7 +29,7 @@ from PIL import Image
 from playwright.sync_api import BrowserContext, ConsoleMessage, Page, expect, sync_playwright
 
 from cxr_core.evaluation import threshold_report
-from cxr_core.phantom import png_bytes, sample_film
+from cxr_core.phantom import png_bytes, sample_film, thorax
 from cxr_core.ui.reading import NOTICE
 from cxr_core.ui.selection import PAGE
 
@@ -481,3 +481,94 @@ def test_the_first_visitor_of_a_server_may_come_by_a_pages_own_address(
         page.goto(f"{address}/{name}")
         expect(page.get_by_text(NOTICE)).to_be_visible()
         assert urlsplit(page.url).path == f"/{name}"
+
+
+def answered(page: Page) -> str:
+    """Wait for an answer and return its first line."""
+    answer = page.get_by_role("status", name="Answer")
+    expect(answer).to_contain_text("pneumonia")
+    settled(page)
+    return answer.inner_text()
+
+
+def test_many_films_are_read_in_turn_opened_and_found_again(
+    models: Path, browser: BrowserContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXR_RECORDS", f"sqlite:///{tmp_path / 'records.sqlite'}")
+    for seed in (1, 2):
+        (tmp_path / f"film{seed}.png").write_bytes(png_bytes(thorax(256, 224, seed=seed)))
+    (tmp_path / "notes.txt").write_text("these are notes")
+    files = [tmp_path / name for name in ("notes.txt", "film1.png", "film2.png")]
+    with running(models, tmp_path / "log") as address:
+        page = browser.new_page()
+        witness = Witness(page)
+        page.goto(f"{address}/worklist")
+        page.set_input_files("[data-testid=stFileUploader] input >> nth=0", files)
+        standing = page.get_by_role("status", name="Worklist")
+        expect(standing).to_contain_text("2 of 3 films flagged")
+        expect(standing).not_to_contain_text("so far")
+        settled(page)
+        expect(page.get_by_text("The file is plain text, not a picture")).to_be_visible()
+        lines = page.locator("[class*=st-key-listed-] .state")
+        assert lines.all_inner_texts() == ["Flag", "Flag", "Not read"]
+        main = page.locator("[data-testid=stMain]")
+        assert main.evaluate("it => it.scrollHeight - it.clientHeight") <= 0, "the page scrolls"
+
+        names = page.locator("[class*=st-key-open-] button")
+        first, second = names.nth(0).inner_text(), names.nth(1).inner_text()
+        names.nth(0).click()
+        answered(page)
+        expect(page.get_by_text("1 of 2 on the list")).to_be_visible()
+        expect(page.get_by_text(first)).to_be_visible()
+        page.keyboard.press("n")
+        expect(page.get_by_text("2 of 2 on the list")).to_be_visible()
+        answered(page)
+        expect(page.get_by_text(second)).to_be_visible()
+        page.keyboard.press("l")
+        expect(standing).to_contain_text("2 of 3 films flagged")
+        expect(page.get_by_text("seen ")).to_have_count(2)
+
+        page.reload()
+        expect(standing).to_contain_text("2 of 3 films flagged")
+        expect(page.get_by_text("To look at it, drop it again.")).to_have_count(2)
+        assert witness.hosts == {"127.0.0.1"}
+        assert [one for one in witness.complaints if "404 (Not Found)" not in one] == []
+
+
+def test_the_reader_commits_before_the_answer_is_sent(
+    models: Path, browser: BrowserContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXR_RECORDS", f"sqlite:///{tmp_path / 'records.sqlite'}")
+    monkeypatch.setenv("CXR_READ_FIRST", "1")
+    with running(models, tmp_path / "log") as address:
+        page, witness = open_app(browser, address)
+        received: list[bytes] = []
+
+        def hear(said: str | bytes) -> None:
+            received.append(said.encode() if isinstance(said, str) else said)
+
+        page.on("websocket", lambda opened: opened.on("framereceived", hear))
+        page.reload()
+        page.locator("[data-testid=stFileUploader] input").wait_for(state="attached")
+        page.get_by_role("button", name="Try the sample film").first.click()
+        expect(page.get_by_role("status", name="Read first")).to_contain_text("What do you see?")
+        wait_for_film(page)
+        settled(page)
+        assert colourful(pixels(page)) == 0
+        sent = b"".join(received)
+        assert sent
+        for told in (b"Flag:", b'class="cxr-bar', b"Explained by", b"films scoring like this"):
+            assert told not in sent, told
+        show = page.get_by_role("button", name="Show the answer")
+        expect(show).to_be_disabled()
+        page.get_by_text("Absent", exact=True).click()
+        page.get_by_text("4", exact=True).click()
+        expect(show).to_be_enabled()
+        show.click()
+        assert "Flag" in answered(page)
+        compared = "You said absent, sure 4 of 5; the model flags it."
+        expect(page.get_by_text(compared)).to_be_visible()
+        page.get_by_text("Disagree", exact=True).click()
+        page.get_by_role("button", name="Keep").click()
+        expect(page.get_by_text("Your opinion on pneumonia (2 so far)")).to_be_visible()
+        assert witness.complaints == []

@@ -24,11 +24,12 @@ from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
 from streamlit.testing.v1 import AppTest
-from streamlit.testing.v1.element_tree import Button
+from streamlit.testing.v1.element_tree import Button, NumberInput
 
 from cxr_core import overlays
 from cxr_core.attribution import Attribution, get_method, list_methods, occluded
 from cxr_core.attribution.checks import MapCheck
+from cxr_core.calibration import Calibration
 from cxr_core.cards import ModelCard, models_root
 from cxr_core.classifier import Classifier, LabelPrediction, Prediction, load_classifier
 from cxr_core.errors import ModelError
@@ -156,6 +157,10 @@ def readings(page: AppTest) -> list[session.Reading]:
 
 def button(page: AppTest, label: str) -> Button:
     return next(one for one in page.button if one.label == label)
+
+
+def number(page: AppTest, label: str) -> NumberInput:
+    return next(one for one in page.number_input if one.label == label)
 
 
 def check_sound(page: AppTest) -> None:
@@ -295,21 +300,21 @@ def test_the_sample_film_says_that_it_is_computer_made() -> None:
 
 def test_a_film_outside_the_age_range_is_refused_without_numbers() -> None:
     page = upload(open_page(), ("film.png", film()))
-    page.number_input[0].set_value(40.0).run()
+    number(page, "Age, years").set_value(40.0).run()
     check_sound(page)
     assert answer(page).startswith("No answer: the patient is 40 years old")
     assert "cxr-bar" not in html(page)
     assert "No explanation" in html(page)
     assert viewer(page)["panes"][0]["layer"] is None
     assert not viewer(page)["asks"], "there is no answer that could move"
-    page.number_input[0].set_value(3.0).run()
+    number(page, "Age, years").set_value(3.0).run()
     assert answer(page).startswith("Flag: pneumonia")
 
 
 def test_an_age_in_the_file_is_believed_and_not_asked_for() -> None:
     page = upload(open_page(), ("adult", dicom_film("045Y")))
     check_sound(page)
-    assert not page.number_input
+    assert "Age, years" not in {one.label for one in page.number_input}
     assert answer(page).startswith("No answer: the patient is 45 years old")
     page = upload(open_page(), ("child", dicom_film("003Y")))
     assert answer(page).startswith("Flag: pneumonia")
@@ -370,6 +375,41 @@ def test_the_map_is_on_screen_after_one_forward_pass(monkeypatch: pytest.MonkeyP
     (kinds,) = until_shown
     assert kinds.count("classifier") == 1
     assert len(kinds) <= 2, "beside it, the gate looks once"
+
+
+def test_the_interval_of_this_film_comes_after_its_map(monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    show, steady = canvas.show, session.steadiness
+    monkeypatch.setattr(canvas, "show", lambda *told: order.append("film") or show(*told))
+    monkeypatch.setattr(
+        session, "steadiness", lambda *asked: order.append("interval") or steady(*asked)
+    )
+    page = upload(open_page(), ("film.png", film()))
+    check_sound(page)
+    assert order[-1] == "interval"
+    assert order.count("interval") == 1
+    (reading,) = readings(page)
+    low, high = reading.steadiness["Pneumonia"]
+    assert f"{low:.2f} to {high:.2f} when the film is moved" in html(page)
+    assert f'class="steady" style="left:{100 * low:.2f}%' in html(page)
+    page.selectbox(key="method").set_value("layer-cam").run()
+    assert order.count("interval") == 1, "kept with the film's reading"
+    assert 'class="steady"' in html(page)
+
+
+def test_a_site_states_its_prevalence_and_no_flag_moves() -> None:
+    page = upload(open_page(), ("film.png", film()))
+    asked = "Of 100 of your films, how many show pneumonia?"
+    said = answer(page)
+    assert "Where" not in html(page)
+    assert "Calibrated on " in html(page)
+    number(page, asked).set_value(2.0).run()
+    check_sound(page)
+    assert answer(page) == said
+    assert "Where 2 % of films show pneumonia: " in html(page)
+    assert "the flag stays. This takes for granted" in html(page)
+    page.run()
+    assert number(page, asked).value == 2.0
 
 
 def test_what_was_explained_and_checked_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -516,6 +556,25 @@ def test_the_download_shows_the_map_on_screen_at_full_size(agreeing: None) -> No
     np.testing.assert_array_equal(plain, overlays.to_grey(pixels))
 
 
+@pytest.mark.parametrize(("ready", "order"), [(True, "map film"), (False, "film map film")])
+def test_the_film_does_not_wait_for_keras(
+    ready: bool, order: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer needs none of it; its first map comes when Keras has been loaded."""
+    done: list[str] = []
+    draw, make = canvas.show, session.explain
+    monkeypatch.setattr(session, "explains", lambda card: ready)
+    monkeypatch.setattr(canvas, "show", lambda *args: done.append("film") or draw(*args))
+    monkeypatch.setattr(
+        session, "explain", lambda *args, **more: done.append("map") or make(*args, **more)
+    )
+    page = upload(open_page(), ("film.png", film()))
+    check_sound(page)
+    assert " ".join(done).startswith(order)
+    (reading,) = readings(page)
+    assert session.Explained("Pneumonia", "grad-cam") in reading.maps
+
+
 def test_several_films_are_listed_flagged_first() -> None:
     page = upload(open_page(), ("a.png", film(1)), ("old", dicom_film("080Y")), ("b.png", film(2)))
     check_sound(page)
@@ -530,14 +589,14 @@ def test_several_films_are_listed_flagged_first() -> None:
 def test_films_survive_a_visit_to_another_page() -> None:
     page = AppTest.from_file(str(ROOT / "app.py"), default_timeout=120).run()
     upload(page, ("film.png", film()))
-    page.number_input[0].set_value(4.0).run()
+    number(page, "Age, years").set_value(4.0).run()
     page.switch_page("pages/evaluation.py").run()
     assert "film.png" not in html(page)
     page.switch_page("pages/read.py").run()
     check_sound(page)
     assert "film.png" in html(page)
     assert answer(page).startswith("Flag: pneumonia")
-    assert page.number_input[0].value == 4.0
+    assert number(page, "Age, years").value == 4.0
 
 
 def test_a_removed_film_is_forgotten() -> None:
@@ -652,6 +711,25 @@ def test_cannot_tell_never_hides_the_flag(made_card: ModelCard) -> None:
     assert unsure.headline.startswith("Flag, but cannot tell: pneumonia 0.48")
     assert unsure.unsure
     assert "0.30 and 0.50" in unsure.detail[0]
+
+
+def test_what_it_cannot_tell_is_not_excluded(made_card: ModelCard) -> None:
+    told = said(made_card, one(probability=0.35, point=0.47, cannot_tell=True))
+    assert told.headline == ("No flag, but cannot exclude pneumonia: 0.35, operating point 0.47")
+    assert told.unsure
+    several = replace(
+        made_card,
+        labels=("Mass", "Nodule"),
+        operating_points=(0.5, 0.5),
+        cannot_tell=((0.3, 0.5), (0.3, 0.5)),
+    )
+    told = said(several, one("Mass", 0.4, 0.5, cannot_tell=True), one("Nodule", 0.1, 0.5))
+    assert told.headline == (
+        "No flag in 2 findings, but cannot exclude mass: 0.40, operating point 0.50"
+    )
+    healthy = replace(made_card, labels=("No Finding",))
+    told = said(healthy, one("No Finding", 0.35, 0.47, cannot_tell=True))
+    assert told.headline.startswith("No flag, but cannot tell: no finding 0.35")
 
 
 def test_what_it_cannot_tell_of_several_findings_is_one_sentence(made_card: ModelCard) -> None:
@@ -769,6 +847,48 @@ def test_similar_films_are_counted_with_their_interval() -> None:
     assert words.similar_in_words(found) == (
         "Of 100 test films scoring like this, 87 had it (95 % CI 79-92 %)."
     )
+
+
+def test_the_films_behind_a_probability_are_named(made_card: ModelCard) -> None:
+    assert words.calibrated_in_words(made_card, "Pneumonia") == (
+        "Calibrated on 200 validation films, 40 % with pneumonia."
+    )
+    abnormal = replace(made_card, labels=("Abnormal",))
+    assert words.calibrated_in_words(abnormal, "Abnormal").endswith("films, 40 % abnormal.")
+    bare = replace(made_card, calibration=Calibration())
+    assert "nobody calibrated it" in words.calibrated_in_words(bare, "Pneumonia")
+    assert not words.can_be_elsewhere(bare, "Pneumonia")
+
+
+def test_another_prevalence_moves_score_and_point_alike(made_card: ModelCard) -> None:
+    """Four in ten on validation, prior odds 2/3; here one in ten, 1/9: a sixth of the odds."""
+    assert words.can_be_elsewhere(made_card, "Pneumonia")
+    told = words.elsewhere_in_words(made_card, one(probability=0.8, point=0.4), 0.1)
+    # Odds 4 become 2/3: 0.40; the point's 2/3 become 1/9: 0.10.
+    assert told.startswith(
+        "Where 10 % of films show pneumonia: 0.40, operating point 0.10: the flag stays."
+    )
+    alone = words.elsewhere_in_words(made_card, one(probability=0.8, point=None), 0.1)
+    assert alone.startswith("Where 10 % of films show pneumonia: 0.40. This takes for granted")
+    exclusive = replace(made_card, labels=("Normal", "Ill"), activation="softmax",
+                        operating_points=(None, None), cannot_tell=(None, None))  # fmt: skip
+    assert not words.can_be_elsewhere(exclusive, "Ill")
+
+
+def test_reliability_is_a_line_for_each_split(made_card: ModelCard) -> None:
+    before = {"ece": 0.2, "brier": 0.1, "log_loss": 0.5}
+    after = {"ece": 0.1, "brier": 0.05, "log_loss": 0.25}
+    worse = {"ece": 0.3, "brier": 0.15, "log_loss": 0.75}
+    one_label = {"Pneumonia": {"before": before, "after": after}}
+    two = one_label | {"Mass": {"before": before, "after": worse}}
+    card = replace(made_card, training={"reliability": {"validation": one_label, "test": two}})
+    assert words.reliability_in_words(card) == {
+        "Calibration, validation": "ECE 0.200 → 0.100, Brier 0.100 → 0.050, log loss 0.500 → "
+        "0.250 (before → after)",
+        "Calibration, test": "ECE 0.200 → 0.200, Brier 0.100 → 0.100, log loss 0.500 → 0.500 "
+        "(before → after, means of 2 labels)",
+    }
+    assert words.reliability_in_words(made_card) == {}
 
 
 @pytest.mark.parametrize(("borders", "caution"), [(0.9, True), (0.55, False)])

@@ -12,7 +12,7 @@ from streamlit.testing.v1 import AppTest
 from cxr_core.datasets import index, summarise
 from cxr_core.errors import DataError
 from cxr_core.figures import PALETTES
-from cxr_core.ui import datafolder
+from cxr_core.ui import access, datafolder
 from cxr_core.ui.datafolder import PER_FINDING, Folder
 
 ROOT = Path(__file__).parents[1]
@@ -38,6 +38,8 @@ def served_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
         return "0.0.0.0" if name == "server.address" else known(name)
 
     monkeypatch.setattr(datafolder.st, "get_option", option)
+    # An administrator has signed in, without whom nothing is open (test_access).
+    monkeypatch.setattr(access, "expected", lambda: None)
 
 
 def open_page() -> AppTest:

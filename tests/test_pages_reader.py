@@ -90,7 +90,7 @@ def test_records_that_fail_stop_no_reading(
 
 def test_an_answer_is_recorded_without_pixels_or_names(kept: Records, tmp_path, made_card) -> None:
     film = session.Film("Doe^Jane.dcm", thorax(96, 96, seed=2), thorax(96, 96, seed=2).pixels)
-    assert journal.keep(session._entry(film, made_card, an_answer())) == ""
+    assert journal.keep(session.entry(film.radiograph.digest, made_card, an_answer())) == ""
     (read,) = kept.reads()
     assert read.digest == film.radiograph.digest and read.model == made_card.name
     assert read.predictions[0]["probability"] == 0.91 and read.gate["verdict"] == "ok"

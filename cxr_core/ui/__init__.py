@@ -1,8 +1,13 @@
 """What the browser shows: the only part of the library that knows Streamlit.
 
 reading.py     words: an answer, a film's facts, a test record, each in a sentence; no Streamlit
+access.py      who may enter, and what is open to whom
 session.py     state: what one reader has on screen, and the models that all readers share
-widgets.py     the frame of every page, and the parts of the reading page around the film
+widgets.py     the frame of every page, and the parts of the reading page around the film;
+               bars.py its probabilities
+reader.py      what the reader makes of an answer; readfirst.py before it is shown
+outputs.py     the answer as files; report.py what goes into them
+worklist/      many films, and what became of them
 viewer.py      the film, its overlay and their controls
 charts.py      a test record as charts of the browser, matrices.py its confusion matrices;
                vega.py one chart, numerals.py one number

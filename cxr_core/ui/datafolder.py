@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from streamlit.delta_generator import DeltaGenerator
 
 from cxr_core import overlays
+from cxr_core.addresses import is_loopback
 from cxr_core.datasets import (
     DatasetIndex,
     Film,
@@ -37,7 +38,6 @@ from cxr_core.ui.record import theme
 from cxr_core.ui.widgets import fact_table
 
 FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-Ip", "Via")
-LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 DETECT = "Detect"
 NOTHING = "(none)"  # what a summary calls films on which nothing was found
 SPLITS = ("train", "validation", "test")
@@ -111,7 +111,7 @@ def fence() -> Path | None:
     """
     named = os.environ.get("CXR_DATA")
     if not named:
-        if st.get_option("server.address") not in LOOPBACK or _handed_on():
+        if not is_loopback(st.get_option("server.address") or "") or _handed_on():
             raise DataError(
                 "This app is served to other machines, so its folders are not open to all: set "
                 "the environment variable CXR_DATA to the one folder that may be looked at, and "
@@ -131,7 +131,7 @@ def _handed_on() -> bool:
     """Say whether the page was asked for through another server, by whomever."""
     headers = st.context.headers
     host = (headers.get("Host") or "127.0.0.1").rsplit(":", 1)[0].strip("[]")
-    return host not in LOOPBACK or any(name in headers for name in FORWARDED)
+    return not is_loopback(host) or any(name in headers for name in FORWARDED)
 
 
 def inside(text: str, limit: Path | None) -> Path:

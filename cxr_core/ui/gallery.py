@@ -21,7 +21,7 @@ from cxr_core.cards import ModelCard, split_integrity
 from cxr_core.errors import CxrError, DataError
 from cxr_core.images import load_radiograph
 from cxr_core.predictions import PredictionTable
-from cxr_core.ui import journal, selection, session
+from cxr_core.ui import journal, readfirst, selection, session
 from cxr_core.ui.datafolder import fence, inside, note
 from cxr_core.ui.journal import COMMENTED, Remarks
 from cxr_core.ui.selection import Asked, Choice, Group, Selection, ask, select
@@ -507,6 +507,8 @@ def _open(card: ModelCard, label: str, file: str, source: Source) -> None:
         state.problem = str(error)
         return
     screen.failures = []
+    if screen.chosen is not None:
+        readfirst.current().told.add(readfirst.question(screen.chosen, card))
     st.session_state["model"] = card.name
     if len(card.labels) > 1:
         st.session_state[f"finding-{card.name}-{screen.chosen}"] = label

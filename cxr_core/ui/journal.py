@@ -1,13 +1,13 @@
 """The site's records as the pages use them: what cannot be kept never stops a reading."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
 from cxr_core import records
 from cxr_core.errors import RecordsError
-from cxr_core.records import Opinion, Read, Records
+from cxr_core.records import Event, Opinion, Read, Records
 
 COMMENTED = "comment"  # beside the verdicts: that somebody wrote something
 Remarks = Mapping[str, frozenset[str]]
@@ -35,7 +35,7 @@ def _open(url: str) -> Records:
     return found
 
 
-def keep(*entries: Read | Opinion) -> str:
+def keep(*entries: Read | Opinion | Event) -> str:
     """Keep entries, where the site keeps records; return why that failed, "" when it did not."""
     try:
         found = opened()
@@ -67,3 +67,41 @@ def remarks(model: str) -> Remarks:
         kinds[film] |= {verdict} if verdict else set()
         kinds[film] |= {COMMENTED} if commented else set()
     return {film: frozenset(found) for film, found in kinds.items() if found}
+
+
+def worklist(
+    model: str, version: str
+) -> tuple[Sequence[Event], Mapping[str, Read], Mapping[str, str]]:
+    """Return the films on the list, a model's answers and when readers looked, by digest.
+
+    All are empty where there are no records to ask.
+    """
+    try:
+        found = opened()
+        if found is not None:
+            return found.listed(), found.latest(model, version), found.looked_at()
+    except RecordsError:
+        pass
+    return [], {}, {}
+
+
+def said_of(model: str) -> list[Opinion]:
+    """Return what readers said with a model, oldest first; nothing without records.
+
+    Raises:
+        RecordsError: When they cannot be read.
+    """
+    found = opened()
+    return found.opinions(model=model) if found is not None else []
+
+
+def first(opinions: Sequence[Opinion]) -> list[Opinion]:
+    """Return what each reader first said of a finding of a film before the answer was shown.
+
+    Who reads a film again has seen the answer, so that later ones do not count.
+    """
+    firsts: dict[tuple[str, str, str], Opinion] = {}
+    for one in opinions:
+        if one.before:
+            firsts.setdefault((one.digest, one.label, one.reader), one)
+    return list(firsts.values())

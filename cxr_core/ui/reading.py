@@ -6,15 +6,18 @@ unless two would hide on which side of the operating point they lie.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from statistics import mean
 from typing import Literal
 
 from cxr_core.attribution import COMPLETE, Attribution, get_method
 from cxr_core.attribution.checks import DISAGREE, UNSTABLE, MapCheck, counterpart_of
+from cxr_core.calibration import for_prevalence
 from cxr_core.cards import ModelCard
 from cxr_core.classifier import LabelPrediction, Prediction
 from cxr_core.evaluation import CalibrationBin, EvaluationReport, LabelReport
 from cxr_core.gate import GateReport
 from cxr_core.images import Facts, Radiograph
+from cxr_core.mistakes import ADJECTIVES
 from cxr_core.wording import ABSENCE, spoken
 
 Tone = Literal["flag", "clear", "refused"]
@@ -27,6 +30,8 @@ OLDEST = 90.0
 SHORTCUT = 0.5
 SEXES = {"F": "female", "M": "male", "O": "other sex"}
 HARMLESS = ABSENCE
+MEASURES = {"ece": "ECE", "brier": "Brier", "log_loss": "log loss"}
+BEFORE_AFTER = ("before", "after")
 
 
 @dataclass(frozen=True)
@@ -168,6 +173,67 @@ def similar_in_words(similar: CalibrationBin, split: str = "test") -> str:
     )
 
 
+def steady_in_words(interval: tuple[float, float]) -> str:
+    """Say how far an answer moves when its film is varied a little."""
+    low, high = interval
+    return f"{low:.2f} to {high:.2f} when the film is moved, turned or exposed a little otherwise"
+
+
+def calibrated_in_words(card: ModelCard, label: str) -> str:
+    """Say on which films probabilities mean what they say."""
+    calibration = card.calibration
+    if not calibration.films:
+        return "Probabilities as the network gives them: nobody calibrated it."
+    share = _share(calibration.prevalence[card.position(label)])
+    having = spoken(label) if spoken(label) in ADJECTIVES else f"with {spoken(label)}"
+    return f"Calibrated on {calibration.films:,} validation films, {share} {having}."
+
+
+def can_be_elsewhere(card: ModelCard, label: str) -> bool:
+    """Say whether a label's probability can be told for another prevalence.
+
+    Not of labels of which the largest wins: another could win there, and a flag never moves
+    by what a site says of itself.
+    """
+    known = card.calibration.prevalence
+    return card.activation == "sigmoid" and bool(known) and 0 < known[card.position(label)] < 1
+
+
+def elsewhere_in_words(card: ModelCard, answer: LabelPrediction, there: float) -> str:
+    """Say what an answer becomes where a finding has another prevalence, and what that assumes."""
+    here = card.calibration.prevalence[card.position(answer.label)]
+    value = float(for_prevalence(answer.probability, here, there))
+    point = answer.operating_point
+    if point is not None:
+        point = float(for_prevalence(point, here, there))
+    name, (chance, limit) = spoken(answer.label), told_apart(value, point)
+    shows = f"are {name}" if name in ADJECTIVES else f"show {name}"
+    flag = f", operating point {limit}: the flag stays" if limit else ""
+    return (
+        f"Where {_share(there)} of films {shows}: {chance}{flag}. This takes "
+        "for granted that such films, and all others, look there as they did in validation."
+    )
+
+
+def _share(value: float) -> str:
+    """Write a share as a percentage with the digits that a small one needs."""
+    return f"{100 * value:.0f} %" if value >= 0.1 else f"{100 * value:.2g} %"
+
+
+def reliability_in_words(card: ModelCard) -> dict[str, str]:
+    """Put how honest probabilities are before and after calibration in a line for each split."""
+    told = {}
+    for split, labels in card.training.get("reliability", {}).items():
+        means = {
+            name: [mean(one[when][measure] for one in labels.values()) for when in BEFORE_AFTER]
+            for measure, name in MEASURES.items()
+        }
+        said = [f"{name} {before:.3f} → {after:.3f}" for name, (before, after) in means.items()]
+        whose = f", means of {len(labels)} labels" if len(labels) > 1 else ""
+        told[f"Calibration, {split}"] = f"{', '.join(said)} (before → after{whose})"
+    return told
+
+
 def method_name(method: str) -> str:
     """Write a method's name as its paper does."""
     return get_method(method).title
@@ -303,16 +369,20 @@ def _headline(
     if card.activation == "softmax":
         word = "Cannot tell; nearest" if unsure else "Most likely"
         return f"{word}: {spoken(first.label)} {score(first)}, the largest of {rest}"
-    word = "Flag" if first.flag else "No flag"
-    word += ", but cannot tell" if unsure else ""
     if first.flag:
+        word = "Flag" + (", but cannot tell" if unsure else "")
         said = ", ".join(f"{spoken(one.label)} {score(one)}" for one in named[:3])
         more = f" and {len(named) - 3} more" if len(named) > 3 else ""
         if rest == 1:
             return f"{word}: {said}, {_point(first)}"
         return f"{word}: {said}{more} ({len(named)} of {rest} findings)"
-    which = "" if rest == 1 else f" in {rest} findings; nearest"
-    return f"{word}{which}: {spoken(first.label)} {score(first)}, {_point(first)}"
+    among = "" if rest == 1 else f" in {rest} findings"
+    if unsure and spoken(first.label) not in HARMLESS:
+        doubt = f"cannot exclude {spoken(first.label)}"
+        return f"No flag{among}, but {doubt}: {score(first)}, {_point(first)}"
+    word = f"No flag{among}" + (", but cannot tell" if unsure else "")
+    nearest = "" if rest == 1 else "; nearest"
+    return f"{word}{nearest}: {spoken(first.label)} {score(first)}, {_point(first)}"
 
 
 def _point(answer: LabelPrediction) -> str:

@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -16,6 +17,8 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 from PIL import Image
+from starlette.formparsers import MultiPartParser
+from streamlit.runtime.scriptrunner import script_runner
 
 from cxr_core import gate
 from cxr_core.attribution import Attribution, Progress, explain, occluded
@@ -36,12 +39,19 @@ from cxr_core.errors import ArgumentError, CxrError, ModelError
 from cxr_core.evaluation import CalibrationBin, EvaluationReport, similar_scores
 from cxr_core.explanations import ExplanationReport
 from cxr_core.gate import GateReport
-from cxr_core.images import Radiograph, read_radiograph
+from cxr_core.images import (
+    MAX_BYTES,
+    Radiograph,
+    StudyReference,
+    read_radiograph,
+    read_study_reference,
+)
 from cxr_core.phantom import sample_film
 from cxr_core.predictions import PredictionTable
 from cxr_core.preprocess import Box, ModelInput, prepare, region_at, restore
 from cxr_core.records import Read
-from cxr_core.ui import journal
+from cxr_core.ui import access, journal
+from cxr_core.uncertainty import steadiness
 
 SAMPLE_NAME = "Sample film (computer-made)"
 # A film of 4 MP holds 16 MB here; more films than this are work for the command line.
@@ -52,6 +62,9 @@ MAX_PIXELS_HELD = 200_000_000  # of all films of one reader: 0.8 GB
 SHOWN_SIDE = 1280
 UNTESTED = "Not tested for this model."
 OUTDATED = "Not tested for this version of the model."
+# Streamlit holds an upload in memory, but Starlette (1.10) would send what is longer than 1 MB
+# through a temporary file on its way there: a film must not be left on a disk.
+MultiPartParser.spool_max_size = MAX_BYTES
 
 
 class Upload(Protocol):
@@ -71,6 +84,10 @@ class Explained(NamedTuple):
     absence: bool = False
 
 
+def _now() -> datetime:
+    return datetime.now().astimezone().replace(microsecond=0)
+
+
 @dataclass
 class Reading:
     """What one model made of one film: its checks, its answer, its maps so far.
@@ -84,6 +101,7 @@ class Reading:
         insisted: What the reader chose to see although it is withheld: a finding below its
             operating point (method None), or a map that another method contradicts.
         region: What the reader asked to be left out, and the answer without it.
+        at: When the answer was given, to the second, in the time zone of this computer.
     """
 
     gate: GateReport
@@ -93,6 +111,8 @@ class Reading:
     checks: dict[Explained, MapCheck] = field(default_factory=dict)
     insisted: set[tuple[str, str | None]] = field(default_factory=set)
     region: tuple[Box, Prediction] | None = None
+    steadiness: dict[str, tuple[float, float]] = field(default_factory=dict)
+    at: datetime = field(default_factory=_now)
 
 
 @dataclass
@@ -109,6 +129,7 @@ class Film:
         original: The film as it came, while something of it is mended; else None.
         mended: What was mended, one sentence each.
         test_film: What a model's test record calls it, when it was opened from there.
+        reference: Whose film it is, where a DICOM header says so; for exports alone, never shown.
     """
 
     name: str
@@ -120,6 +141,7 @@ class Film:
     original: Radiograph | None = None
     mended: tuple[str, ...] = ()
     test_film: str = ""
+    reference: StudyReference | None = None
 
     @property
     def age_years(self) -> float | None:
@@ -193,7 +215,9 @@ class Session:
         self.failures, self.batch = [], self.batch + 1
         for upload in uploads:
             try:
-                self.add(upload.name, read_radiograph(upload.getvalue(), upload.name))
+                data = upload.getvalue()
+                radiograph = read_radiograph(data, upload.name)
+                self.add(upload.name, radiograph, reference=read_study_reference(data))
             except CxrError as error:
                 self.failures.append(str(error))
         if len(uploads) > 1:
@@ -204,7 +228,14 @@ class Session:
         self.failures = []
         self.add(SAMPLE_NAME, sample_film())
 
-    def add(self, name: str, radiograph: Radiograph, *, test_film: str = "") -> None:
+    def add(
+        self,
+        name: str,
+        radiograph: Radiograph,
+        *,
+        test_film: str = "",
+        reference: StudyReference | None = None,
+    ) -> None:
         """Put a film on screen, or show it again.
 
         Raises:
@@ -224,7 +255,8 @@ class Session:
                 )
             self.seen += 1
             shown = _shrink(radiograph.pixels)
-            self.films[radiograph.digest] = Film(name, radiograph, shown, self.seen)
+            film = Film(name, radiograph, shown, self.seen, reference=reference)
+            self.films[radiograph.digest] = film
         if test_film:
             self.films[radiograph.digest].test_film = test_film
         self.chosen = radiograph.digest
@@ -277,51 +309,75 @@ def for_reading() -> list[ModelCard]:
     return [card for card in found if not card.training.get("replica")] or found
 
 
+class _Loading(NamedTuple):
+    """A model on its way: it answers at once, and explains once Keras is there."""
+
+    answers: Future[Classifier]
+    explains: Future[Classifier]
+
+
 def warm_up(card: ModelCard) -> bool:
-    """Begin to load a model in the background; say whether it is ready."""
-    return _loading(card.name, card.version, str(models_root())).done()
+    """Begin to load a model in the background; say whether it is ready to answer."""
+    return _loading(card.name, card.version, str(models_root())).answers.done()
+
+
+def explains(card: ModelCard) -> bool:
+    """Say whether a model is ready to explain its answers."""
+    return _loading(card.name, card.version, str(models_root())).explains.done()
 
 
 def classifier(card: ModelCard) -> Classifier:
-    """Return a model, waiting for it if need be.
+    """Return a model that answers, waiting for it if need be.
 
     Raises:
         ModelError: When its files are damaged.
     """
-    return _loading(card.name, card.version, str(models_root())).result()
+    return _loading(card.name, card.version, str(models_root())).answers.result()
 
 
-def _sound(loading: Future[Classifier]) -> bool:
-    return not (loading.done() and loading.exception())
+def explainer(card: ModelCard) -> Classifier:
+    """Return a model that explains too, waiting for it if need be.
+
+    Raises:
+        ModelError: When its files are damaged.
+    """
+    return _loading(card.name, card.version, str(models_root())).explains.result()
+
+
+def _sound(loading: _Loading) -> bool:
+    return not any(step.done() and step.exception() for step in loading)
 
 
 @st.cache_resource(max_entries=4, show_spinner=False, validate=_sound)
-def _loading(name: str, version: str, root: str) -> Future[Classifier]:
+def _loading(name: str, version: str, root: str) -> _Loading:
     """Load and trace a model aside, so that the page answers meanwhile.
 
-    The future is what sessions share. One that failed is asked for anew.
+    The futures are what sessions share. One that failed is asked for anew.
     """
+    # Streamlit ends every run of every page with keras.backend.clear_session(), which takes a
+    # quarter of a second and replaces Keras' state under the threads of other readers. The
+    # classifiers here are few, shared, and live as long as the server: nothing is to clear.
+    script_runner._clean_problem_modules = _clean_nothing
     pool = ThreadPoolExecutor(1, thread_name_prefix=f"load-{name}")
-    loading = pool.submit(_load, name, Path(root))
+    answers = pool.submit(_load, name, Path(root))
+    loading = _Loading(answers, pool.submit(lambda: _with_gradients(answers.result())))
     pool.shutdown(wait=False)
     return loading
 
 
-def _load(name: str, root: Path) -> Classifier:
-    import keras
+def _clean_nothing() -> None:
+    """Stand in for what Streamlit does to Keras while classifiers are shared."""
 
-    # Streamlit ends every run of every page with keras.backend.clear_session(), which takes a
-    # quarter of a second and replaces Keras' state under the threads of other readers. The
-    # classifiers here are few, shared, and live as long as the server: nothing is to clear.
-    keras.backend.clear_session = _keep_session
+
+def _load(name: str, root: Path) -> Classifier:
     gate.load_gate()  # it looks at every film first
-    loaded = load_classifier(name, root)
+    return load_classifier(name, root)
+
+
+def _with_gradients(loaded: Classifier) -> Classifier:
+    """Load Keras and trace what maps need; seconds, where an answer takes none."""
     loaded.warm_up()
     return loaded
-
-
-def _keep_session(free_memory: bool = True) -> None:
-    """Stand in for `keras.backend.clear_session` while classifiers are shared."""
 
 
 @dataclass(frozen=True)
@@ -378,26 +434,32 @@ def _file_digest(name: str, version: str, root: str) -> str:
 def read(film: Film, card: ModelCard) -> Reading:
     """Check a film and, unless it is refused, ask the model; once for each film and model."""
     if not film.was_read(card):
-        checks = gate.check(film.radiograph, card, age_years=film.age_years)
-        reading = Reading(checks)
-        if not checks.refused:
-            reading.model_input = prepare(film.radiograph, card.preprocessing)
-            reading.prediction = classifier(card).predict(reading.model_input)
+        reading = answered(film.radiograph, card, film.age_years)
         film.readings[card.name, card.version] = reading
-        current().unkept = journal.keep(_entry(film, card, reading))
+        told = entry(film.radiograph.digest, card, reading, " ".join(film.mended))
+        current().unkept = journal.keep(replace(told, reader=access.visitor().name))
     return film.readings[card.name, card.version]
 
 
-def _entry(film: Film, card: ModelCard, reading: Reading) -> Read:
+def answered(radiograph: Radiograph, card: ModelCard, age_years: float | None = None) -> Reading:
+    """Check a film and, unless it is refused, ask the model; from any thread."""
+    checks = gate.check(radiograph, card, age_years=age_years)
+    reading = Reading(checks)
+    if not checks.refused:
+        reading.model_input = prepare(radiograph, card.preprocessing)
+        reading.prediction = classifier(card).predict(reading.model_input)
+    return reading
+
+
+def entry(digest: str, card: ModelCard, reading: Reading, mended: str = "") -> Read:
     """Say what goes into the records: scores and decisions, no pixel and no name."""
-    answers = reading.prediction.to_json() if reading.prediction is not None else []
     return Read(
-        digest=film.radiograph.digest,
+        digest=digest,
         model=card.name,
         version=card.version,
         gate=_ageless(reading.gate.to_json()),
-        predictions=answers,
-        mended=" ".join(film.mended),
+        predictions=reading.prediction.to_json() if reading.prediction is not None else [],
+        mended=mended,
     )
 
 
@@ -423,7 +485,7 @@ def attribution(
     model_input, prediction = _answered(reading)
     if asked not in reading.maps:
         reading.maps[asked] = explain(
-            classifier(card),
+            explainer(card),
             model_input,
             asked.label,
             asked.method,
@@ -450,7 +512,7 @@ def examined(
     if asked not in reading.checks:
         other = asked._replace(method=counterpart_of(asked.method))
         reading.checks[asked] = examine(
-            classifier(card),
+            explainer(card),
             model_input,
             film.radiograph.pixels,
             attribution(reading, card, asked),
@@ -472,6 +534,11 @@ def ask_about(reading: Reading, card: ModelCard, point: tuple[float, float] | No
     if point is not None:
         box = region_at(*point, model_input.placement)
         reading.region = box, classifier(card).predict(occluded(model_input, box))
+
+
+def steady(film: Film, reading: Reading, card: ModelCard) -> None:
+    """Find out how far the answer moves when the film is varied a little."""
+    reading.steadiness = steadiness(classifier(card), film.radiograph)
 
 
 def verdict(card: ModelCard, label: str, method: str) -> str:

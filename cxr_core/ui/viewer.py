@@ -158,7 +158,8 @@ def _for_or_against(reading: Reading, label: str) -> bool:
 
 def _at_hand(card: ModelCard, reading: Reading, asked: Explained) -> Shown | None:
     """Explain at once what takes a moment; return None for what is slow and not known yet."""
-    if asked not in reading.maps and get_method(asked.method).cost > QUICK:
+    quick = get_method(asked.method).cost <= QUICK and session.explains(card)
+    if asked not in reading.maps and not quick:
         return None
     found = session.attribution(reading, card, asked)
     check = reading.checks.get(asked)

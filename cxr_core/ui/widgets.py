@@ -5,7 +5,7 @@ beyond what is shown. Text from files and cards is escaped before it becomes HTM
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 
@@ -17,24 +17,23 @@ from cxr_core.cards import ModelCard
 from cxr_core.classifier import LabelPrediction, Prediction
 from cxr_core.gate import GateReport, mend_for
 from cxr_core.images import MAX_AGE_YEARS
+from cxr_core.ui import bars, readfirst, session
 from cxr_core.ui import reading as words
-from cxr_core.ui import selection, session
-from cxr_core.ui.session import Film, Reading, Record, Session
+from cxr_core.ui.bars import FEW_FINDINGS
+from cxr_core.ui.session import Film, Reading, Session
 
 STYLE = Path(__file__).with_name("style.css")
 VERDICTS = {"ok": "passed", "caution": "note", "refuse": "refused"}
-# More findings than this, and only the explained one says what similar films had.
-FEW_FINDINGS = 3
 
 # Streamlit follows the computer's theme where it knows two. A reading room is dark whatever
 # its computers say, so the first visit chooses dark, once; the menu's choice then stands.
 # The keys are Streamlit's own (1.67); should they change, or the browser keep nothing, the
 # computer's theme shows.
 DARK_FIRST = """<script>
-  const base = location.pathname.replace(/(evaluation|films|models|datasets)?$/, "");
+  const base = location.pathname.replace(/(worklist|evaluation|films|models|datasets)?$/, "");
   document.cookie = "cxr_theme=chosen; path=/; max-age=31536000; samesite=lax";
   try {
-    for (const page of ["", "evaluation", "films", "models", "datasets"])
+    for (const page of ["", "worklist", "evaluation", "films", "models", "datasets"])
       localStorage.setItem(`stActiveTheme-${base}${page}-v2`, '"Dark"');
   } catch {}
   if (document.cookie.includes("cxr_theme")) location.reload();
@@ -142,7 +141,8 @@ def read_all(state: Session, card: ModelCard) -> list[Film]:
             for film in waiting:
                 session.read(film, card)
     films = list(state.films.values())
-    films.sort(key=lambda film: _urgency(session.read(film, card)), reverse=True)
+    if not readfirst.current().on:  # the order would tell what the model thinks of them
+        films.sort(key=lambda film: _urgency(session.read(film, card)), reverse=True)
     if state.film() is None:
         state.chosen = films[0].radiograph.digest
     return films
@@ -157,12 +157,19 @@ def film_list(state: Session, films: Sequence[Film], card: ModelCard) -> None:
     def choose() -> None:
         state.chosen = st.session_state["film"]
 
+    readfirst.seen(
+        readfirst.question(digest, card)
+        for digest, film in by_digest.items()
+        if session.read(film, card).prediction is not None
+    )
+    order = "in order of arrival" if readfirst.current().on else "flagged first"
+    lines = {digest: _film_line(film, card) for digest, film in by_digest.items()}
     st.session_state["film"] = state.chosen
     with st.container(height=190 if len(films) > 6 else "content", key="films", border=False):
         st.radio(
-            f"{len(films)} films, flagged first",
-            list(by_digest),
-            format_func=lambda digest: _film_line(by_digest[digest], card),
+            f"{len(films)} films, {order}",
+            list(lines),
+            format_func=lines.__getitem__,
             key="film",
             on_change=choose,
         )
@@ -172,6 +179,8 @@ def _film_line(film: Film, card: ModelCard) -> str:
     prediction = session.read(film, card).prediction
     if prediction is None:
         return f":gray[No answer] {plain(film.name)}"
+    if readfirst.current().hides(readfirst.question(film.radiograph.digest, card)):
+        return f":gray[Yours first] {plain(film.name)}"
     top = max(prediction.labels, key=_excess)
     state = words.state_word(card, top) or "No flag"
     colour = "orange" if words.raises_alarm(top) else "gray"
@@ -227,14 +236,20 @@ def mends(film: Film, reading: Reading) -> None:
             st.button("Show the film as it came", on_click=film.take_back, type="tertiary")
 
 
-def basis(card: ModelCard, film: Film, reading: Reading) -> str | None:
-    """Draw what the answer rests on, and return the label whose evidence is shown."""
+def basis(card: ModelCard, film: Film, reading: Reading) -> tuple[str | None, Callable[[], None]]:
+    """Draw what the answer rests on.
+
+    Returns:
+        The label whose evidence is shown, and what completes its bars when all is on screen.
+    """
     label = choose_finding(card, reading.prediction)
-    if reading.prediction is not None:
-        bars(card, reading.prediction, label)
+    complete: Callable[[], None] = lambda: None  # noqa: E731
+    if reading.prediction is not None and label is not None:
+        answers = sorted(reading.prediction.labels, key=_excess, reverse=True)
+        complete = bars.draw(card, film, reading, answers, label)
     facts(film)
     checks(reading.gate)
-    return label
+    return label, complete
 
 
 def choose_finding(card: ModelCard, prediction: Prediction | None) -> str | None:
@@ -251,70 +266,6 @@ def choose_finding(card: ModelCard, prediction: Prediction | None) -> str | None
         key=f"finding-{card.name}-{session.current().chosen}",
     )
     return chosen
-
-
-def bars(card: ModelCard, prediction: Prediction, explained: str | None) -> None:
-    """Draw each label's probability against its operating point, and what similar films had."""
-    record = session.record(card)
-    few = len(prediction.labels) <= FEW_FINDINGS
-    rows: list[str] = []
-    with st.container(key="bars"):
-        for one in sorted(prediction.labels, key=_excess, reverse=True):
-            rows.append(_bar(card, one))
-            if few or one.label == explained:
-                _bars_so_far(rows, few)
-                _similar(card, record, one)
-        _bars_so_far(rows, few)
-    if not few:
-        st.html('<p class="cxr-note">Tick: operating point. Hatched: cannot tell.</p>')
-
-
-def _bars_so_far(rows: list[str], few: bool) -> None:
-    """Draw the bars gathered since the last call, if any."""
-    if rows:
-        st.html(f'<div class="cxr-bars{"" if few else " many"}" role="list">{"".join(rows)}</div>')
-        rows.clear()
-
-
-def _similar(card: ModelCard, record: Record, one: LabelPrediction) -> None:
-    """Say what films that scored alike had, and lead to them."""
-    said = words.similar_in_words(record.similar(one.label, one.probability))
-    asked = selection.similar(card, record.table, one.label, one.probability)
-    with st.container(horizontal=True, vertical_alignment="center", key=f"similar-{one.label}"):
-        st.html(f'<p class="cxr-similar">{escape(said)}</p>', width="content")
-        if asked and st.button("Show these films", key=f"alike-{one.label}", type="tertiary"):
-            selection.ask(asked)
-            st.switch_page("pages/films.py")
-
-
-def _bar(card: ModelCard, one: LabelPrediction) -> str:
-    point, band = one.operating_point, card.cannot_tell[card.position(one.label)]
-    name, state, number = one.label.replace("_", " "), words.state_word(card, one), words.score(one)
-    spoken = f"{name} {number}, {state}"
-    marks, scale = f'<i class="fill" style="{_across(0, one.probability)}"></i>', ""
-    if band is not None:
-        marks += f'<i class="band" style="{_across(*band)}"></i>'
-        spoken += f", cannot tell from {band[0]:.2f} to {band[1]:.2f}"
-    if point is not None:
-        marks += f'<i class="tick" style="left:{100 * point:.2f}%"></i>'
-        scale = f"operating point {words.told_apart(one.probability, point)[1]}"
-        spoken += f", {scale}"
-        # The words stay inside the bar where the point lies near an end.
-        place = f"left:{100 * min(max(point, 0.14), 0.86):.2f}%"
-        scale = f'<div class="scale"><span style="{place}">{scale}</span></div>'
-    return f"""<div class="cxr-bar {"flag" if words.raises_alarm(one) else "clear"}"
-        role="listitem" title="{escape(spoken)}">
-        <div class="head">
-            <span class="name">{escape(name)}</span>
-            <span class="state">{escape(state)}</span>
-            <span class="number">{escape(number)}</span>
-        </div>
-        <div class="track">{marks}</div>{scale}
-    </div>"""
-
-
-def _across(start: float, end: float) -> str:
-    return f"left:{100 * start:.2f}%;width:{100 * (end - start):.2f}%"
 
 
 # --- what is known of the film ---

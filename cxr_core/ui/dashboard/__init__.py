@@ -12,13 +12,14 @@ import streamlit as st
 from cxr_core.cards import ModelCard
 from cxr_core.evaluation import LabelReport
 from cxr_core.predictions import groupings
-from cxr_core.ui import session
+from cxr_core.ui import access, journal, session
 from cxr_core.ui.dashboard.explanations import explanations
 from cxr_core.ui.dashboard.files import files
 from cxr_core.ui.dashboard.finding import record
 from cxr_core.ui.dashboard.findings import findings, groups
 from cxr_core.ui.dashboard.origins import split, training
 from cxr_core.ui.dashboard.outside import OUTSIDE, outside
+from cxr_core.ui.dashboard.readers import readers
 from cxr_core.ui.dashboard.subject import Subject, shown
 from cxr_core.ui.dashboard.versus import comparison
 from cxr_core.ui.widgets import choose_model
@@ -30,6 +31,7 @@ VIEWS: dict[str, tuple[Callable[[Subject, LabelReport], None], Callable[[Subject
     "Groups": (groups, lambda subject: bool(groupings(subject.table))),
     "Compare": (comparison, lambda subject: True),
     "Explanations": (explanations, lambda subject: True),
+    "Readers": (readers, lambda subject: subject.card is not None and journal.wanted()),
     "Training": (training, lambda subject: True),
     "Split": (split, lambda subject: True),
     "Files": (files, lambda subject: True),
@@ -51,7 +53,8 @@ def choose(cards: Sequence[ModelCard]) -> tuple[Subject, str, LabelReport]:
         history=record.history,
     )
     with third:
-        views = [name for name, (_, fits) in VIEWS.items() if fits(subject)]
+        fitting = [name for name, (_, fits) in VIEWS.items() if fits(subject)]
+        views = list(filter(access.visitor().may_see, fitting))
         if st.session_state.get("view") not in views:
             st.session_state["view"] = views[0]
         view = st.segmented_control(

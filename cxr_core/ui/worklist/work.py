@@ -1,0 +1,450 @@
+"""One reader's list and the thread that reads its films, while the pages stay quick.
+
+What came as a file is held as it came, in the memory of this session alone: its header says
+whose film it is, and that leaves with the session. The site's records hold what survives it
+(`records.Event`): a film that is found there, but neither here nor in the site's store, has
+to be dropped again, and is known by its digest.
+"""
+
+import hashlib
+import os
+import weakref
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from random import SystemRandom
+from threading import Thread
+
+import streamlit as st
+
+from cxr_core.cards import ModelCard
+from cxr_core.errors import (
+    ArgumentError,
+    CxrError,
+    DataError,
+    ImageError,
+    ImageTooLarge,
+    ModelError,
+    RecordsError,
+    UnreadableImage,
+)
+from cxr_core.images import (
+    MAX_BYTES,
+    Radiograph,
+    StudyReference,
+    read_radiograph,
+    read_study_reference,
+)
+from cxr_core.records import Event, Read, films
+from cxr_core.ui import gallery, journal, readfirst, session
+from cxr_core.ui.datafolder import fence
+from cxr_core.ui.session import Upload
+from cxr_core.ui.worklist.rows import Listed, Row, rows, title, weight
+
+INBOX = "CXR_INBOX"
+MOST_FILMS = 1000  # a line each; more films are work for the command line
+MOST_BYTES = 2**29  # of read files in memory; beyond, films without a finding are let go
+DRAWN = 10  # test films of one draw
+BROKEN = "Reading it failed for a reason that nobody foresaw: the server's log says more."
+
+
+@dataclass
+class Filed:
+    """One film of the list, as this session knows it.
+
+    Attributes:
+        digest: SHA-256 of its file, in hexadecimal.
+        name: Of its file; "" where it is not known here.
+        at: When it came, UTC, ISO 8601.
+        source: The file or where it lies; None when it has to be dropped again.
+        problem: Why it cannot be read; "" when it can, or nobody tried.
+        view: As its header says.
+        study: Whose film it is.
+        test_film: What the model's test record calls it, where it came from there.
+        reads: What was answered, by model name and version.
+    """
+
+    digest: str
+    name: str = ""
+    at: str = ""
+    source: bytes | Path | None = field(default=None, repr=False)
+    problem: str = ""
+    view: str | None = None
+    study: StudyReference | None = None
+    test_film: str = ""
+    reads: dict[tuple[str, str], Read] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """What it is called on screen."""
+        return title(self.name, self.digest)
+
+    @property
+    def here(self) -> bool:
+        """Whether it can be opened."""
+        return self.source is not None or films.holds(self.digest)
+
+    def radiograph(self) -> Radiograph:
+        """Read the film from wherever it is.
+
+        Raises:
+            CxrError: When it cannot be read, or is not here.
+        """
+        if self.source is None:
+            found = films.stored(self.digest)
+            if found is None:
+                raise ArgumentError(f"{self.title} is not here: drop it again.")
+            return found
+        if isinstance(self.source, bytes):
+            return read_radiograph(self.source)
+        # Not by its path: what is said of a film goes into the records, a name does not.
+        found = read_radiograph(_bytes(self.source))
+        if found.digest != self.digest:
+            raise ArgumentError(f"{self.title} was changed since it came: take it in again.")
+        return found
+
+
+@dataclass(eq=False)
+class Worklist:
+    """All films of one reader's list.
+
+    Attributes:
+        films: By digest, in order of arrival.
+        card: The model that reads them.
+        coming: Files of the server that are yet to be entered, as `_enter` takes them.
+        broken: Why a model cannot read, by name and version.
+        batch: Counts what was dropped; part of the uploaders' keys, as in `Session`.
+        left_out: Why something that came is not on the list; "" when all is.
+        unkept: Why the records could not take an answer; "" when they did.
+        order: The films that next and previous lead through.
+        opened: The films that it put on the reading page.
+        at: The one of them that speaks for its study.
+        leaving: Whether a film waits on the reading page.
+        taken: What came from the inbox.
+        seen: When readers last looked at films, by digest.
+    """
+
+    films: dict[str, Filed] = field(default_factory=dict)
+    card: ModelCard | None = None
+    coming: list[tuple[str, bytes | Path, str]] = field(default_factory=list)
+    broken: dict[tuple[str, str], str] = field(default_factory=dict)
+    batch: int = 0
+    left_out: str = ""
+    unkept: str = ""
+    order: tuple[str, ...] = ()
+    opened: set[str] = field(default_factory=set)
+    at: str = ""
+    leaving: bool = False
+    taken: set[tuple[Path, int, int]] = field(default_factory=set)
+    seen: Mapping[str, str] = field(default_factory=dict)
+    _worker: Thread | None = None
+
+    # --- films come ---
+
+    def take(self, uploads: Sequence[Upload]) -> None:
+        """Put files on the list; those that are there already are matched by their digest."""
+        self.batch += 1
+        self.left_out = ""
+        self.broken.clear()
+        visible = [one for one in uploads if not Path(one.name).name.startswith(".")]
+        self._enter([(one.name, one.getvalue(), "") for one in visible])
+
+    def take_in(self) -> None:
+        """Put the files of the inbox on the list; they are read where they lie."""
+        news, self.left_out = self.inbox(), ""
+        self.taken.update(news)
+        self.coming += [(path.name, path, "") for path, _, _ in news]
+
+    def inbox(self) -> list[tuple[Path, int, int]]:
+        """Return what lies in the site's inbox and was not taken: path, size, time of change.
+
+        Raises:
+            ArgumentError: When the site names a folder that is none.
+        """
+        named = os.environ.get(INBOX)
+        if not named:
+            return []
+        limit = Path(named).resolve()
+        if not limit.is_dir():
+            raise ArgumentError(
+                f"The environment variable {INBOX} names '{named}', which is no folder. Set it to "
+                "the folder that films come to, and start the app again."
+            )
+        paths = [path for path in sorted(limit.rglob("*")) if path.is_file()]
+        found = [
+            (path, path.stat().st_size, path.stat().st_mtime_ns)
+            for path in paths
+            if not any(part.startswith(".") for part in path.relative_to(limit).parts)
+            and path.resolve().is_relative_to(limit)
+        ]
+        return [one for one in found if one not in self.taken]
+
+    def draw(self, card: ModelCard) -> None:
+        """Put test films on the list that nobody here has seen, drawn by lot and unnamed.
+
+        Raises:
+            DataError: When the films of the model's record cannot be found.
+        """
+        limit, table = fence(), session.record(card).table
+        source = gallery.find_source(limit, table.files) if limit is not None else None
+        if source is None:
+            raise DataError(
+                f"The test films of {card.name} are not at hand: set the environment variable "
+                "CXR_DATA to the folder that holds them, and start the app again."
+            )
+        known = {film.test_film for film in self.films.values()}
+        known |= {one.test_film for one in journal.said_of(card.name)}
+        left = [file for file in table.files if file not in known]
+        drawn = SystemRandom().sample(left, min(DRAWN, len(left)))
+        start = sum(bool(film.test_film) for film in self.films.values())
+        self.coming += [
+            (f"Test film {start + number}", source.path(file), file)
+            for number, file in enumerate(drawn, 1)
+        ]
+
+    def _enter(self, came: Sequence[tuple[str, bytes | Path, str]]) -> None:
+        """Enter files, new ones also into the records.
+
+        Args:
+            came: Name, the file or where it lies, and its name in a test record or "".
+        """
+        events = []
+        for name, source, test_film in came:
+            try:
+                data = source if isinstance(source, bytes) else _bytes(source)
+            except ImageError as error:
+                self.left_out = f"{name} was left out. {error}"
+                continue
+            digest = hashlib.sha256(data).hexdigest()
+            film = self.films.get(digest)
+            if film is None and len(self.films) >= MOST_FILMS:
+                self.left_out = (
+                    f"The list holds {MOST_FILMS:,} films; the rest was left out. Clear the list, "
+                    "or read many at once with `python -m cxr_core predict`."
+                )
+                break
+            if film is None or film.problem:
+                events.append(Event(digest=digest, what="listed", name=name))
+            film = self.films.setdefault(digest, Filed(digest, at=_now()))
+            film.name, film.source, film.problem = name, source, ""
+            film.test_film, film.study = test_film or film.test_film, _study(data)
+        self.unkept = journal.keep(*events)
+
+    def clear(self) -> None:
+        """Take every film off the list; what was answered stays in the records."""
+        gone = [Event(digest=digest, what="removed") for digest in self.films]
+        self.films.clear()
+        self.coming.clear()
+        self.order, self.left_out = (), ""
+        self.unkept = journal.keep(*gone)
+
+    # --- films are read ---
+
+    def refresh(self, card: ModelCard) -> None:
+        """Take up what the records hold of the list, and have the rest read."""
+        self.card, model = card, (card.name, card.version)
+        events, reads, self.seen = journal.worklist(*model)
+        for event in events:
+            if event.digest not in self.films:
+                self.films[event.digest] = Filed(
+                    event.digest, event.name, event.at, problem=event.note
+                )
+        for digest, read in reads.items():
+            if digest in self.films:
+                self.films[digest].reads[model] = read
+        if self.left() and (self._worker is None or not self._worker.is_alive()):
+            self._worker = Thread(
+                target=_work, args=(weakref.ref(self),), name="worklist", daemon=True
+            )
+            self._worker.start()
+
+    def left(self) -> int:
+        """Count what the thread has still to do."""
+        return len(self.coming) + len(self.waiting())
+
+    def waiting(self) -> list[Filed]:
+        """Return the films that can be read and have not been."""
+        card = self.card
+        if card is None or (card.name, card.version) in self.broken:
+            return []
+        return [
+            film
+            for film in list(self.films.values())
+            if not film.problem and (card.name, card.version) not in film.reads and film.here
+        ]
+
+    def step(self) -> bool:
+        """Enter or read one film; say whether there was one."""
+        if self.coming:
+            self._enter(self.coming[:1])
+            del self.coming[:1]
+            return True
+        card, waiting = self.card, self.waiting()
+        if card is None or not waiting:
+            return False
+        film, whole = waiting[0], False
+        try:
+            self._read(film, card)
+            whole = True
+        finally:
+            if not whole:
+                film.problem = BROKEN
+        return True
+
+    def _read(self, film: Filed, card: ModelCard) -> None:
+        """Have one film answered, and stored where the site says so; or say why not."""
+        try:
+            radiograph = film.radiograph()
+            told = session.entry(film.digest, card, session.answered(radiograph, card))
+            film.view = radiograph.facts.view
+        except ModelError as error:
+            self.broken[card.name, card.version] = str(error)
+            return
+        except CxrError as error:
+            film.problem = str(error)
+            if isinstance(error, ImageError):
+                journal.keep(Event(digest=film.digest, what="failed", note=film.problem))
+            return
+        self.unkept = journal.keep(told) or _stored(film, radiograph)
+        film.reads[card.name, card.version] = told
+        self._let_go(card)
+
+    def _let_go(self, card: ModelCard) -> None:
+        """Drop read films from memory beyond what it holds, those that need no look first."""
+        read = [
+            (film, len(film.source))
+            for film in list(self.films.values())
+            if isinstance(film.source, bytes) and (card.name, card.version) in film.reads
+        ]
+        over = sum(size for _, size in read) - MOST_BYTES
+        for film, size in sorted(read, key=lambda one: weight(_listed(one[0], card)), reverse=True):
+            if over <= 0:
+                return
+            film.source, over = None, over - size
+
+    # --- the list as it is shown ---
+
+    def rows(self, card: ModelCard) -> list[Row]:
+        """Return the list, what matters first; answers that wait for the reader are hidden."""
+        mode = readfirst.current()
+        found = [
+            replace(
+                _listed(film, card),
+                hidden=mode.hides(readfirst.question(film.digest, card)),
+                seen=self.seen.get(film.digest, ""),
+            )
+            for film in list(self.films.values())
+        ]
+        return rows(found)
+
+    def open(self, row: Row, order: Sequence[Row]) -> None:
+        """Put a study on the reading page, its frontal film first; earlier ones leave it.
+
+        Args:
+            row: The study.
+            order: The list as it is on screen, for next and previous.
+
+        Raises:
+            CxrError: When the film cannot be read, or is not here.
+        """
+        self.order = tuple(one.film.digest for one in order if one.film.opens)
+        self._show(row)
+
+    def place(self) -> int | None:
+        """Return the place in `order` of the film that it put on the reading page, if any."""
+        if self.at not in self.order or self.at not in session.current().films:
+            return None
+        return self.order.index(self.at)
+
+    def turn(self, place: int) -> None:
+        """Put the film at another place of `order` on the reading page.
+
+        Raises:
+            CxrError: As `open`.
+        """
+        if self.card is not None:
+            rows_of = [row for row in self.rows(self.card) if self.order[place] in row.digests]
+            for row in rows_of:
+                self._show(row)
+
+    def _show(self, row: Row) -> None:
+        """Put the films of a study on the reading page; those put there before leave it."""
+        wanted = [row.film, *(one for one in row.others if one.opens)]
+        whole = {one.digest: self.films[one.digest].radiograph() for one in wanted}
+        screen = session.current()
+        for gone in self.opened - set(whole):
+            screen.films.pop(gone, None)
+        self.opened = {one for one in whole if one in self.opened or one not in screen.films}
+        for digest, radiograph in whole.items():
+            film = self.films[digest]
+            screen.add(film.title, radiograph, test_film=film.test_film, reference=film.study)
+        screen.chosen = self.at = row.film.digest
+        screen.failures = []
+
+
+def current() -> Worklist:
+    """Return this reader's list, made on first use."""
+    state = st.session_state
+    if "worklist" not in state:
+        state["worklist"] = Worklist()
+    found: Worklist = state["worklist"]
+    return found
+
+
+def _work(listed: "weakref.ref[Worklist]") -> None:
+    """Read one film after the other, until there is none or the list's session has ended."""
+    while (worklist := listed()) is not None and worklist.step():
+        del worklist
+
+
+def _bytes(path: Path) -> bytes:
+    """Read a file of the server, unless it is too large to be one film.
+
+    Raises:
+        ImageError: When it cannot be read; no name is told.
+    """
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ImageTooLarge(f"The file has more than {MAX_BYTES // 2**20} MB.")
+        return path.read_bytes()
+    except OSError as error:
+        raise UnreadableImage(f"The file cannot be opened ({error.strerror}).") from error
+
+
+def _study(data: bytes) -> StudyReference | None:
+    """Return whose film it is; a damaged header is told when the film is read."""
+    try:
+        return read_study_reference(data)
+    except ImageError:
+        return None
+
+
+def _stored(film: Filed, radiograph: Radiograph) -> str:
+    """Store a film where the site stores films, and hold it no longer; return why that failed."""
+    try:
+        films.store(radiograph)
+    except RecordsError as error:
+        return str(error)
+    if films.holds(film.digest) and isinstance(film.source, bytes):
+        film.source = None
+    return ""
+
+
+def _listed(film: Filed, card: ModelCard) -> Listed:
+    """Say what the list shows of a film."""
+    return Listed(
+        digest=film.digest,
+        name=film.name,
+        at=film.at,
+        problem=film.problem,
+        study=film.study.study_uid if film.study is not None else "",
+        series=film.study.series_uid if film.study is not None else "",
+        view=film.view,
+        here=film.here,
+        read=film.reads.get((card.name, card.version)),
+    )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

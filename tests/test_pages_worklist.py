@@ -1,0 +1,471 @@
+"""The worklist page, the mode that reads first, and the readers' own record, under AppTest."""
+
+import json
+import shutil
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import streamlit as st
+from bundles import random_table, write_bundle
+from streamlit.testing.v1 import AppTest
+from streamlit.testing.v1.element_tree import Button
+
+from cxr_core.cards import load_predictions
+from cxr_core.classifier import LabelPrediction, Prediction
+from cxr_core.evaluation import decision_report
+from cxr_core.gate import GateCheck, GateReport
+from cxr_core.phantom import png_bytes, thorax
+from cxr_core.records import Event, Opinion, Records
+from cxr_core.ui import journal, reader, session
+from cxr_core.ui.dashboard.readers import trial
+from cxr_core.ui.readfirst import Committed
+
+ROOT = Path(__file__).resolve().parents[1]
+FINDINGS = ("Effusion", "Mass", "Nodule", "Edema", "No Finding")
+
+
+@pytest.fixture(autouse=True)
+def empty_caches() -> None:
+    st.cache_resource.clear()
+    st.cache_data.clear()
+
+
+@pytest.fixture
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Records:
+    url = f"sqlite:///{tmp_path / 'records.sqlite'}"
+    monkeypatch.setenv("CXR_RECORDS", url)
+    return Records(url)
+
+
+@pytest.fixture
+def flags(tiny_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tiny bundle, made to flag every film."""
+    shutil.copytree(tiny_models / "tiny", tmp_path / "models" / "flags")
+    path = tmp_path / "models" / "flags" / "card.json"
+    card = json.loads(path.read_text())
+    card |= {"name": "flags", "operating_points": [1e-6], "cannot_tell": [None]}
+    path.write_text(json.dumps(card))
+    monkeypatch.setenv("CXR_MODELS", str(tmp_path / "models"))
+
+
+def film(seed: int) -> bytes:
+    return png_bytes(thorax(256, 224, seed=seed))
+
+
+def open_page(name: str) -> AppTest:
+    return AppTest.from_file(str(ROOT / "pages" / f"{name}.py"), default_timeout=120).run()
+
+
+def html(page: AppTest) -> str:
+    return "\n".join(element.proto.body for element in page.get("html"))
+
+
+def button(page: AppTest, label: str) -> Button:
+    return next(one for one in page.button if one.label == label)
+
+
+def check_sound(page: AppTest) -> None:
+    assert not page.exception
+    assert not page.error
+
+
+def drop(page: AppTest, *files: tuple[str, bytes]) -> AppTest:
+    page.file_uploader[0].set_value([(name, data, "") for name, data in files])
+    return page.run()
+
+
+def read_out(page: AppTest) -> AppTest:
+    """Look again until all is read."""
+    for _ in range(600):
+        if not page.session_state["worklist"].left():
+            return page.run()
+        time.sleep(0.1)
+        page.run()
+    pytest.fail("the films were not read")
+
+
+# --- the worklist page ---
+
+
+@pytest.mark.slow
+def test_many_films_are_read_listed_and_found_again_after_a_restart(
+    kept: Records, flags, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = open_page("worklist")
+    check_sound(page)
+    assert "No films yet" in html(page)
+    drop(page, ("a.png", film(1)), ("notes.txt", b"these are notes"), ("b.png", film(2)))
+    check_sound(read_out(page))
+    assert "2 of 3 films flagged" in html(page)
+    assert html(page).count('class="state flag"') == 2
+    page.toggle[0].set_value(True).run()
+    assert html(page).count('class="state flag"') == 2, "what was seen cannot be read first"
+    assert "0 for you to read first" in html(page)
+    page.toggle[0].set_value(False).run()
+    assert "The file is plain text" in html(page)
+    assert len(kept.reads()) == 2
+
+    group = next(one for one in page.segmented_control if one.label == "Show")
+    assert group.options == ["All 3", "Flagged 2", "Not read 1"]
+    group.set_value("Not read").run()
+    assert 'class="state flag"' not in html(page)
+    group = next(one for one in page.segmented_control if one.label == "Show")
+    group.set_value("All").run()
+    page.text_input[0].set_value("B.PN").run()
+    assert [one.label for one in page.button if one.label.endswith("png")] == ["b\\.png"]
+
+    first = AppTest.from_file(str(ROOT / "pages" / "worklist.py"), default_timeout=120)
+    monkeypatch.setenv("CXR_READ_FIRST", "1")
+    check_sound(first.run())
+    assert "3 films, 2 for you to read first" in html(first)
+    assert 'class="state flag"' not in html(first)
+    assert "operating point" not in html(first)
+    monkeypatch.delenv("CXR_READ_FIRST")
+
+    again = open_page("worklist")
+    check_sound(again)
+    assert html(again).count("To look at it, drop it again.") == 2
+    assert "a.png" not in html(again)
+    drop(again, ("renamed.png", film(1)))
+    assert html(again).count("To look at it, drop it again.") == 1
+    assert len(kept.reads()) == 2, "its answer was known"
+    button(again, "Clear it").click().run()
+    assert "No films yet" in html(again)
+    assert "No films yet" in html(open_page("worklist"))
+    assert len(kept.reads()) == 2, "what was answered stays"
+
+
+@pytest.mark.slow
+def test_a_film_opens_on_the_reading_page_and_keys_lead_on(kept: Records, flags) -> None:
+    page = AppTest.from_file(str(ROOT / "app.py"), default_timeout=120).run()
+    page.switch_page("pages/worklist.py").run()
+    drop(page, ("a.png", film(1)), ("b.png", film(2)))
+    read_out(page)
+    first, second = (one for one in page.button if one.label.endswith("png"))
+    names = [first.label.replace("\\", ""), second.label.replace("\\", "")]
+    first.click().run()
+    page.switch_page("pages/read.py").run()  # as the page does in a browser
+    check_sound(page)
+    assert names[0] in html(page)
+    assert "1 of 2 on the list" in html(page)
+    assert button(page, "Previous").disabled
+    button(page, "Next").click().run()
+    check_sound(page)
+    assert names[1] in html(page)
+    assert names[0] not in html(page)
+    assert "2 of 2 on the list" in html(page)
+    assert button(page, "Next").disabled
+
+
+# --- reading first, on the reading page ---
+
+
+def answer_of(names: tuple[str, ...], flagged: tuple[str, ...]) -> session.Reading:
+    answers = tuple(
+        LabelPrediction(name, 1.0, 0.91 if name in flagged else 0.13, 0.4, name in flagged, False)
+        for name in names
+    )
+    checks = GateReport((GateCheck("colour", 0.0, "grey", "ok", "It is grey."),))
+    return session.Reading(checks, prediction=Prediction("made", answers, None))  # type: ignore[arg-type]
+
+
+@pytest.mark.slow
+def test_nothing_of_the_answer_is_on_the_page_before_the_reader_commits(
+    kept: Records, flags, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXR_READ_FIRST", "1")
+    page = drop(open_page("read"), ("a.png", film(1)), ("b.png", film(2)))
+    check_sound(page)
+    assert "What do you see?" in html(page)
+    for told in ("Flag", "operating point", "cxr-bar", "test films scoring like this"):
+        assert told not in html(page), told
+    assert [one.options for one in page.radio] == [
+        [":gray[Yours first] a\\.png", ":gray[Yours first] b\\.png"]
+    ], "neither scores nor their order"
+    assert "a.png" in html(page), "the first to come, not the most suspicious"
+    assert not [box for box in page.selectbox if box.key in ("method", "beside")]
+    assert not page.expander
+    assert button(page, "Show the answer").disabled
+    stance, sure = page.segmented_control[0], page.segmented_control[1]
+    assert stance.value is None is sure.value
+    stance.set_value("absent").run()
+    assert button(page, "Show the answer").disabled
+    assert "Say how sure you are." in html(page)
+    assert not kept.opinions()
+    page.segmented_control[1].set_value(4).run()
+    button(page, "Show the answer").click().run()
+    check_sound(page)
+    assert "Flag:" in html(page) or ">Flag" in html(page)
+    assert "You said absent, sure 4 of 5; the model flags it." in html(page)
+    (said,) = kept.opinions()
+    assert (said.stance, said.confidence, said.before) == ("absent", 4, True)
+    assert said.flag is True and said.probability is not None and said.model == "flags"
+
+    page.segmented_control[0].set_value("changed my mind").run()
+    button(page, "Keep").click().run()
+    assert [(one.before, one.verdict) for one in kept.opinions()] == [
+        (True, None), (False, "changed my mind")
+    ]  # fmt: skip
+    shown, *_ = kept.opinions_csv().splitlines()[1:]
+    events = {one.what: one.at for one in kept.events(said.digest)}
+    assert events["shown"] <= said.at <= events["revealed"]
+    assert shown.endswith(f"{events['shown']},{events['revealed']}")
+    assert page.radio[0].options[1] == ":gray[Yours first] b\\.png"
+
+
+@pytest.mark.slow
+def test_what_was_seen_cannot_be_read_first(kept: Records, flags) -> None:
+    page = drop(open_page("read"), ("a.png", film(1)))
+    assert "Flag" in html(page)
+    page.toggle[0].set_value(True).run()
+    check_sound(page)
+    assert "What do you see?" not in html(page)
+    drop(page, ("b.png", film(2)))
+    assert "What do you see?" in html(page)
+    assert "Flag" not in html(page)
+    page.toggle[0].set_value(False).run()
+    assert "Flag" in html(page)
+
+
+@pytest.mark.slow
+def test_a_refusal_has_nothing_to_hide(kept: Records, flags, monkeypatch) -> None:
+    monkeypatch.setenv("CXR_READ_FIRST", "1")
+    page = drop(open_page("read"), ("a.png", film(1)))
+    page.number_input[0].set_value(40.0).run()
+    check_sound(page)
+    assert "the patient is 40 years old" in html(page)
+    page.number_input[0].set_value(3.0).run()
+    assert "What do you see?" in html(page)
+    assert "Flag" not in html(page)
+
+
+def test_many_findings_and_the_rest_is_absent(kept: Records, made_card, monkeypatch) -> None:
+    card = replace(made_card, labels=FINDINGS, operating_points=(0.4,) * 5, cannot_tell=(None,) * 5)
+    picture = thorax(96, 96, seed=1)
+    given = session.Film("film.png", picture, picture.pixels)
+    page = AppTest.from_function(grid, default_timeout=30)
+    page.session_state["given"] = (card, given, answer_of(FINDINGS, ("Mass", "Nodule")))
+    page.run()
+    check_sound(page)
+    assert [one.value for one in page.segmented_control] == [None] * 6
+    page.segmented_control[0].set_value("present").run()
+    page.segmented_control[1].set_value("unsure").run()
+    assert "3 findings left." in html(page)
+    button(page, "The rest is absent").click().run()
+    assert [one.value for one in page.segmented_control] == [
+        "present", "unsure", "absent", "absent", "absent", None
+    ]  # fmt: skip
+    page.segmented_control[5].set_value(3).run()
+    button(page, "Show the answer").click().run()
+    check_sound(page)
+    assert {one.label: one.stance for one in kept.opinions()} == {
+        "Effusion": "present", "Mass": "unsure", "Nodule": "absent", "Edema": "absent",
+        "No Finding": "absent",
+    }  # fmt: skip
+    assert {one.confidence for one in kept.opinions()} == {3}
+
+
+def grid() -> None:
+    import streamlit as st
+
+    from cxr_core.ui import reader
+
+    reader._grid(*st.session_state["given"])
+
+
+def test_nothing_found_is_said_by_its_own_label(kept: Records, made_card) -> None:
+    card = replace(made_card, labels=FINDINGS, operating_points=(0.4,) * 5, cannot_tell=(None,) * 5)
+    picture = thorax(96, 96, seed=1)
+    page = AppTest.from_function(grid, default_timeout=30)
+    page.session_state["given"] = (
+        card, session.Film("film.png", picture, picture.pixels), answer_of(FINDINGS, ())
+    )  # fmt: skip
+    page.run()
+    button(page, "The rest is absent").click().run()
+    assert [one.value for one in page.segmented_control][:5] == [*["absent"] * 4, "present"]
+
+
+@pytest.mark.parametrize(
+    ("said", "nothing"),
+    [([], "present"), (["absent"], "present"), (["absent", "unsure"], "unsure"),
+     (["unsure", "present"], "absent")],
+)  # fmt: skip
+def test_whether_nothing_was_found_follows_from_the_findings(said, nothing) -> None:
+    assert reader._nothing_found(said) == nothing
+
+
+def test_of_labels_that_exclude_each_other_one_is_chosen(kept: Records, made_card) -> None:
+    names = ("Normal", "Bacterial pneumonia", "Viral pneumonia")
+    card = replace(
+        made_card, labels=names, activation="softmax", operating_points=(None,) * 3,
+        cannot_tell=(None,) * 3,
+    )  # fmt: skip
+    picture = thorax(96, 96, seed=1)
+    page = AppTest.from_function(grid, default_timeout=30)
+    page.session_state["given"] = (
+        card, session.Film("film.png", picture, picture.pixels), answer_of(names, ("Normal",))
+    )  # fmt: skip
+    page.run()
+    page.segmented_control[0].set_value("Viral pneumonia").run()
+    page.segmented_control[1].set_value(5).run()
+    button(page, "Show the answer").click().run()
+    check_sound(page)
+    assert [one.stance for one in kept.opinions()] == ["absent", "absent", "present"]
+
+
+def test_where_reader_and_model_differ_is_said_in_words() -> None:
+    said = Committed(
+        {"Effusion": "present", "Mass": "absent", "Nodule": "unsure", "Edema": "absent",
+         "No Finding": "absent"}, 2,
+    )  # fmt: skip
+    prediction = answer_of(FINDINGS, ("Mass", "Nodule")).prediction
+    assert prediction is not None
+    assert reader.compared_in_words(said, prediction) == (
+        "You and the model say the same of 2 of 5 findings; You see, the model does not: "
+        "effusion; The model flags, you do not: mass; You were not sure: nodule. You were sure "
+        "2 of 5."
+    )
+
+
+def test_an_answer_that_stood_in_the_gallery_is_no_opinion_from_before(
+    kept: Records, made_card
+) -> None:
+    picture = thorax(96, 96, seed=1)
+    given = session.Film("film.png", picture, picture.pixels, test_film="test/film.png")
+    page = AppTest.from_function(told_grid, default_timeout=30)
+    page.session_state["given"] = (made_card, given, answer_of(("Pneumonia",), ("Pneumonia",)))
+    page.run()
+    page.segmented_control[0].set_value("present").run()
+    page.segmented_control[1].set_value(5).run()
+    button(page, "Show the answer").click().run()
+    (said,) = kept.opinions()
+    assert (said.stance, said.before, said.test_film) == ("present", False, "test/film.png")
+    assert journal.first([said]) == []
+
+
+def told_grid() -> None:
+    import streamlit as st
+
+    from cxr_core.ui import reader, readfirst
+
+    card, film, reading = st.session_state["given"]
+    told = readfirst.question(film.radiograph.digest, card)
+    readfirst.current().told.add(told)
+    reader._grid(card, film, reading)
+
+
+# --- the readers' record ---
+
+
+def said_first(number: int, label: str, stance: str, flag: bool, **changes: object) -> Opinion:
+    values = {
+        "digest": f"{number}", "label": label, "stance": stance, "confidence": 3, "before": True,
+        "model": "known", "version": "0", "probability": 0.5, "flag": flag,
+    }  # fmt: skip
+    return Opinion(**(values | changes))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A model of two findings; its version."""
+    table = random_table(("Effusion", "Mass"), 60)
+    write_bundle(tmp_path / "models", "known", table, (0.5, 0.5))
+    monkeypatch.setenv("CXR_MODELS", str(tmp_path / "models"))
+    return session.cards()[0].version
+
+
+def open_readers() -> AppTest:
+    page = AppTest.from_file(str(ROOT / "pages" / "evaluation.py"), default_timeout=60).run()
+    view = next(one for one in page.segmented_control if one.label == "View")
+    return view.set_value("Readers").run()
+
+
+def test_the_matrix_counts_first_opinions_from_before_the_answer(kept: Records, known) -> None:
+    of = {"version": known}
+    kept.add(
+        *(said_first(k, "Effusion", "present", True, **of) for k in range(6)),
+        *(said_first(k, "Effusion", "present", False, **of) for k in range(6, 8)),
+        *(said_first(k, "Effusion", "absent", False, **of) for k in range(8, 12)),
+        said_first(12, "Effusion", "unsure", True, **of),
+        said_first(0, "Effusion", "absent", True, **of),  # again, knowing the answer
+        said_first(13, "Effusion", "present", True, version="older"),
+        said_first(14, "Effusion", "present", True, before=False, **of),
+        said_first(15, "Mass", "present", True, **of),
+        said_first(0, "Effusion", None, True, before=False, verdict="agree", **of),
+    )
+    page = open_readers()
+    check_sound(page)
+    told = html(page)
+    # 12 films; observed 10/12; chance (8 x 6 + 4 x 6) / 144 = 0.5; kappa 2/3.
+    assert "On 10 of 12 films reader and model say the same; kappa 0.67" in told
+    rows = [("absent", 4, 0), ("present", 2, 6), ("unsure", 0, 1)]
+    for name, clear, flag in rows:
+        assert (
+            f'reader: {name}</th><td class="number">{clear}</td><td class="number">{flag}</td>'
+        ) in told
+    assert "1 opinions on other versions of the model are left out" in told
+    assert "After the answer: agree 1, disagree 0, changed my mind 0." in told
+    assert "No test film was read first" in told
+    assert '<th scope="row">Mass</th><td class="number">1</td>' in told
+
+
+def test_readers_and_model_are_held_against_the_truth_on_the_same_films(
+    kept: Records, known
+) -> None:
+    table = load_predictions("known")
+    truth = table.y_true[:, 0] == 1
+    ill, well = np.flatnonzero(truth)[:4], np.flatnonzero(~truth)[:5]
+    # The reader: 3 of 4 ill found, 5 of 5 well; the model 2 of 4, and 4 of 5. One unsure.
+    marks = [
+        *((row, "present" if k < 3 else "absent", k in (0, 3)) for k, row in enumerate(ill)),
+        *((row, "absent", k == 0) for k, row in enumerate(well)),
+    ]
+    said = [
+        said_first(k, "Effusion", stance, flag, version=known, test_film=table.files[row])
+        for k, (row, stance, flag) in enumerate(marks)
+    ]
+    unsure = said_first(
+        50, "Effusion", "unsure", True, version=known, test_film=table.files[int(ill[0])]
+    )
+    elsewhere = said_first(51, "Effusion", "present", True, version=known)
+    found = trial(table, "Effusion", [*said, unsure, elsewhere])
+    assert found is not None
+    assert found.reader.confusion == ((5, 0), (1, 3))
+    assert found.model.confusion == ((4, 1), (2, 2))
+    assert (found.reader.sensitivity.value, found.model.sensitivity.value) == (0.75, 0.5)
+    assert found.unsure == 1
+    # Only the reader right on 3 films, only the model on 1: 2 (1 + 4) / 16.
+    assert found.p_value == pytest.approx(0.625)
+    assert found.reader == decision_report(
+        np.array([True] * 4 + [False] * 5), np.array([True] * 3 + [False] * 6), None
+    )
+    assert trial(table, "Effusion", [elsewhere]) is None
+    kept.add(*said, unsure)
+    page = open_readers()
+    check_sound(page)
+    assert "9 films, 4 with effusion" in html(page)
+    assert "Unsure, left out: 1." in html(page)
+    assert "McNemar p 0.625" in html(page)
+
+
+def test_a_site_that_reads_nothing_first_is_told_how(kept: Records, known) -> None:
+    page = open_readers()
+    check_sound(page)
+    assert "Nobody has read first with this model yet." in html(page)
+
+
+def test_without_records_there_is_no_such_view(known) -> None:
+    page = AppTest.from_file(str(ROOT / "pages" / "evaluation.py"), default_timeout=60).run()
+    view = next(one for one in page.segmented_control if one.label == "View")
+    assert "Readers" not in view.options
+
+
+def test_the_list_says_when_a_film_was_looked_at(kept: Records, known) -> None:
+    kept.add(Event(digest="a" * 64, what="listed"), Event(digest="a" * 64, what="shown"))
+    page = open_page("worklist")
+    check_sound(page)
+    assert "seen " in html(page)
+    assert "Film aaaaaaaa" in [one.label for one in page.button]

@@ -1,0 +1,516 @@
+"""The worklist: its order and words as values, its films and its thread without a page."""
+
+import gc
+import hashlib
+import time
+import weakref
+from dataclasses import replace
+from pathlib import Path
+from threading import Event
+from types import SimpleNamespace
+
+import pytest
+import streamlit as st
+from hypothesis import given
+from hypothesis import strategies as hs
+
+from cxr_core.classifier import LabelPrediction, Prediction
+from cxr_core.errors import ArgumentError, DataError, ModelError
+from cxr_core.gate import GateCheck, GateReport
+from cxr_core.phantom import png_bytes, thorax
+from cxr_core.records import Read, Records
+from cxr_core.ui import readfirst, session
+from cxr_core.ui.worklist import rows, work
+from cxr_core.ui.worklist.rows import Listed
+from cxr_core.ui.worklist.work import Worklist
+
+ONE = {"label": "Pneumonia", "operating_point": 0.4, "cannot_tell": False}
+
+
+def a_read(probability: float, **changes: object) -> Read:
+    answer = ONE | {"probability": probability, "flag": probability >= 0.4} | changes
+    return Read(digest="", model="m", version="1", gate={"checks": []}, predictions=[answer])
+
+
+def refused(reason: str = "It is a hand.", name: str = "content") -> Read:
+    checks = [{"name": name, "verdict": "refuse", "reason": reason}]
+    return Read(digest="", model="m", version="1", gate={"checks": checks}, predictions=[])
+
+
+def a_film(digest: str, **changes: object) -> Listed:
+    return Listed(**({"digest": digest, "here": True} | changes))  # type: ignore[arg-type]
+
+
+EVERY = {
+    "yours": a_film("yours", read=a_read(0.9), hidden=True),
+    "flag": a_film("flag", read=a_read(0.6)),
+    "unsure": a_film("unsure", read=a_read(0.3, cannot_tell=True)),
+    "refused": a_film("refused", read=refused()),
+    "failed": a_film("failed", problem="It is a PDF document."),
+    "away": a_film("away", here=False),
+    "waiting": a_film("waiting"),
+    "clear": a_film("clear", read=a_read(0.1)),
+}
+
+
+# --- order ---
+
+
+@pytest.mark.parametrize("state", EVERY)
+def test_every_state_is_told_from_the_others(state):
+    assert EVERY[state].state == state
+    assert sum(state in group for group in rows.GROUPS.values()) == 1
+
+
+@given(hs.permutations(sorted(EVERY)))
+def test_what_matters_comes_first_however_films_came(order):
+    found = rows.rows(EVERY[name] for name in order)
+    assert [row.film.state for row in found] == list(EVERY)
+
+
+def test_the_most_suspicious_of_the_flagged_comes_first_then_what_came_first():
+    films = [a_film(name, read=a_read(p)) for name, p in (("a", 0.5), ("b", 0.9), ("c", 0.5))]
+    assert [row.film.digest for row in rows.rows(films)] == ["b", "a", "c"]
+
+
+def test_an_answer_that_waits_for_the_reader_has_no_say_in_the_order():
+    films = [a_film(name, read=a_read(p), hidden=True) for name, p in (("a", 0.1), ("b", 0.9))]
+    assert [row.film.digest for row in rows.rows(films)] == ["a", "b"]
+    assert all("0." not in rows.in_words(film) for film in films)
+    assert not rows.narrowed(rows.rows(films), "All", "pneumonia")
+
+
+@given(hs.permutations(["lateral", "pa", "silent"]))
+def test_the_frontal_film_speaks_for_its_study(order):
+    films = {
+        "lateral": a_film("lateral", study="s", view="LL", read=refused()),
+        "pa": a_film("pa", study="s", view="PA", read=a_read(0.1)),
+        "silent": a_film("silent", study="s", read=a_read(0.2)),
+    }
+    (row,) = rows.rows(films[name] for name in order)
+    assert row.film.digest == "pa"
+    assert {film.digest for film in row.others} == {"lateral", "silent"}
+    assert row.digests == set(films)
+    assert rows.others_in_words(row).startswith("2 more films of this study: ")
+    assert "LL (no answer)" in rows.others_in_words(row)
+
+
+def test_a_flag_on_any_film_of_a_study_is_never_hidden_behind_another():
+    films = [
+        a_film("pa", study="s", view="PA", read=a_read(0.1)),
+        a_film("ap", study="s", view="AP", read=a_read(0.7)),
+    ]
+    (row,) = rows.rows(films)
+    assert (row.film.digest, row.film.state) == ("ap", "flag")
+    (row,) = rows.rows(replace(film, hidden=True) for film in films)
+    assert row.film.digest == "pa", "while the answers wait, the view alone decides"
+
+
+def test_films_of_one_series_stand_together():
+    films = [
+        a_film(name, study="s", series=series, view="LL", read=refused())
+        for name, series in (("a", "2"), ("b", "1"), ("c", "2"))
+    ]
+    (row,) = rows.rows([*films, a_film("pa", study="s", series="9", view="PA", read=a_read(0.1))])
+    assert [film.digest for film in row.others] == ["b", "a", "c"]
+
+
+# --- words, filter, search ---
+
+
+def test_groups_are_counted_and_chosen():
+    found = rows.rows(EVERY.values())
+    assert rows.counts(found) == {
+        "All": 8, "Yours first": 1, "Flagged": 1, "Cannot tell": 1, "No answer": 1, "Not read": 3,
+        "Not flagged": 1,
+    }  # fmt: skip
+    assert [r.film.state for r in rows.narrowed(found, "Not read", "")] == [
+        "failed", "away", "waiting"
+    ]  # fmt: skip
+    assert rows.counts([]) == {"All": 0}
+
+
+def test_films_are_searched_by_name_number_and_finding():
+    films = [
+        a_film("aa11", name="Ward 3.png", read=a_read(0.6)),
+        a_film("bb22", name="b.png", read=refused()),
+    ]
+    found = rows.rows(films)
+    for text, digest in (("ward", "aa11"), ("PNEUM", "aa11"), ("bb2", "bb22"), (" hand ", "bb22")):
+        assert [row.film.digest for row in rows.narrowed(found, "All", text)] == [digest]
+
+
+@pytest.mark.parametrize(
+    ("film", "told"),
+    [
+        (EVERY["flag"], "pneumonia 0.60, operating point 0.40"),
+        (EVERY["refused"], "It is a hand."),
+        (EVERY["failed"], "It is a PDF document."),
+        (EVERY["away"], "It is not stored here: drop it again to have it read."),
+        (EVERY["waiting"], ""),
+        (replace(EVERY["clear"], here=False),
+         "pneumonia 0.10, operating point 0.40. To look at it, drop it again."),
+        (a_film("x", read=refused("", "age")), "The patient's age is not one this model knows."),
+    ],
+)  # fmt: skip
+def test_a_line_says_what_became_of_a_film(film, told):
+    assert rows.in_words(film) == told
+
+
+def test_many_findings_are_named_by_the_worst():
+    answers = [
+        {"label": name, "probability": p, "operating_point": 0.5, "flag": p >= 0.5,
+         "cannot_tell": False}
+        for name, p in (("Mass", 0.6), ("Effusion", 0.9), ("Edema", 0.7), ("Nodule", 0.55),
+                        ("Hernia", 0.1))
+    ]  # fmt: skip
+    read = Read(digest="", model="m", version="1", gate={}, predictions=answers)
+    assert rows.in_words(a_film("x", read=read)) == (
+        "effusion 0.90, edema 0.70, mass 0.60 and 1 more"
+    )
+
+
+def test_of_labels_that_exclude_each_other_the_largest_is_named():
+    answers = [
+        {"label": name, "probability": p, "operating_point": None, "flag": p == 0.7,
+         "cannot_tell": False}
+        for name, p in (("Normal", 0.7), ("Viral pneumonia", 0.3))
+    ]  # fmt: skip
+    read = Read(digest="", model="m", version="1", gate={}, predictions=answers)
+    film = a_film("x", read=read)
+    assert (film.state, rows.in_words(film)) == ("clear", "normal 0.70")
+
+
+# --- the list and its thread ---
+
+
+def answer(probability: float = 0.91) -> session.Reading:
+    one = LabelPrediction("Pneumonia", 1.0, probability, 0.4, probability >= 0.4, False)
+    checks = GateReport((GateCheck("colour", 0.0, "grey", "ok", "It is grey."),))
+    return session.Reading(checks, prediction=Prediction("made", (one,), None))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def answered(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Every film gets an answer at once; which films were asked about."""
+    asked: list[str] = []
+
+    def answered(radiograph, card, age_years=None):
+        asked.append(radiograph.digest)
+        return answer()
+
+    monkeypatch.setattr(session, "answered", answered)
+    return asked
+
+
+@pytest.fixture
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Records:
+    url = f"sqlite:///{tmp_path / 'records.sqlite'}"
+    monkeypatch.setenv("CXR_RECORDS", url)
+    st.cache_resource.clear()
+    st.session_state.clear()
+    return Records(url)
+
+
+def upload(name: str, data: bytes) -> SimpleNamespace:
+    return SimpleNamespace(name=name, getvalue=lambda: data)
+
+
+def film(seed: int) -> bytes:
+    return png_bytes(thorax(96, 96, seed=seed))
+
+
+def digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def read_out(worklist: Worklist, card) -> None:
+    """Let its own thread read all that waits."""
+    worklist.refresh(card)
+    end = time.monotonic() + 60
+    while worklist.left() and time.monotonic() < end:
+        time.sleep(0.01)
+        worklist.refresh(card)
+    assert not worklist.left()
+    if worklist._worker is not None:
+        worklist._worker.join(60)
+
+
+def test_films_are_read_in_the_background_and_bad_ones_say_why(kept, answered, made_card):
+    worklist = Worklist()
+    worklist.take([upload("a.png", film(1)), upload("x", b"notes"), upload(".DS_Store", b"1")])
+    read_out(worklist, made_card)
+    first, second = worklist.rows(made_card)
+    assert (first.film.state, first.film.title) == ("flag", "a.png")
+    assert second.film.problem.startswith("The file is plain text, not a picture")
+    assert [one.digest for one in kept.reads()] == [digest(film(1))]
+    assert [(one.what, one.name) for one in kept.events()] == [
+        ("listed", ""), ("listed", ""), ("failed", "")
+    ]  # fmt: skip
+
+
+def test_the_list_survives_a_restart_and_a_film_is_matched_by_its_digest(kept, answered, made_card):
+    worklist = Worklist()
+    worklist.take([upload("a.png", film(1)), upload("b.png", film(2)), upload("x", b"notes")])
+    read_out(worklist, made_card)
+    again = Worklist()
+    again.refresh(made_card)
+    shown = again.rows(made_card)
+    assert [row.film.state for row in shown] == ["flag", "flag", "failed"]
+    assert shown[0].film.title == f"Film {digest(film(1))[:8]}", "names were not to be kept"
+    assert not shown[0].film.here
+    assert "drop it again" in rows.in_words(shown[0].film)
+    with pytest.raises(ArgumentError, match="drop it again"):
+        again.open(shown[0], shown)
+
+    again.take([upload("renamed.png", film(1))])
+    found = {row.film.digest: row.film for row in again.rows(made_card)}[digest(film(1))]
+    assert found.here and found.title == "renamed.png"
+    assert not again.waiting(), "its answer is known"
+    assert len(answered) == 2
+    again.open(again.rows(made_card)[0], again.rows(made_card))
+    assert session.current().chosen == digest(film(1))
+
+
+def test_the_names_come_back_where_the_site_keeps_them(kept, answered, made_card, monkeypatch):
+    monkeypatch.setenv("CXR_RECORDS_NAMES", "1")
+    worklist = Worklist()
+    worklist.take([upload("ward.png", film(1))])
+    again = Worklist()
+    again.refresh(made_card)
+    (row,) = again.rows(made_card)
+    assert (row.film.title, row.film.state) == ("ward.png", "away")
+
+
+def test_a_site_that_stores_films_opens_them_after_a_restart(
+    kept, answered, made_card, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("CXR_STORE_FILMS", str(tmp_path / "films"))
+    worklist = Worklist()
+    worklist.take([upload("a.png", film(1))])
+    read_out(worklist, made_card)
+    assert worklist.films[digest(film(1))].source is None, "held twice otherwise"
+    again = Worklist()
+    again.refresh(made_card)
+    (row,) = again.rows(made_card)
+    assert row.film.here
+    again.open(row, [row])
+    assert session.current().film().radiograph.digest == digest(film(1))
+
+
+def test_without_records_the_list_is_this_sessions(answered, made_card):
+    st.session_state.clear()
+    worklist = Worklist()
+    worklist.take([upload("a.png", film(1))])
+    read_out(worklist, made_card)
+    assert [row.film.state for row in worklist.rows(made_card)] == ["flag"]
+    worklist.clear()
+    assert worklist.rows(made_card) == [] == Worklist().rows(made_card)
+
+
+def test_records_that_fail_are_a_sentence_and_reading_goes_on(
+    answered, made_card, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("CXR_RECORDS", "sqlite:////proc/none/records.sqlite")
+    st.cache_resource.clear()
+    st.session_state.clear()
+    worklist = Worklist()
+    worklist.take([upload("a.png", film(1))])
+    read_out(worklist, made_card)
+    assert [row.film.state for row in worklist.rows(made_card)] == ["flag"]
+    assert "Give the URL of a database" in worklist.unkept
+
+
+def test_a_model_that_cannot_be_loaded_says_so_once_and_is_tried_again(
+    kept, made_card, monkeypatch
+):
+    def fail(*_):
+        raise ModelError("Its weights are damaged.")
+
+    monkeypatch.setattr(session, "answered", fail)
+    worklist = Worklist()
+    worklist.take([upload("a.png", film(1))])
+    read_out(worklist, made_card)
+    assert worklist.broken == {(made_card.name, made_card.version): "Its weights are damaged."}
+    assert [row.film.state for row in worklist.rows(made_card)] == ["waiting"]
+    again = Worklist()
+    again.refresh(made_card)
+    assert again.rows(made_card)[0].film.state == "away", "it is no fault of the film"
+    monkeypatch.setattr(session, "answered", lambda *_: answer())
+    worklist.take([upload("a.png", film(1))])
+    read_out(worklist, made_card)
+    assert [row.film.state for row in worklist.rows(made_card)] == ["flag"]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_what_nobody_foresaw_stops_no_other_film(kept, made_card, monkeypatch):
+    def stumble(radiograph, *_):
+        if radiograph.digest == digest(film(1)):
+            raise RuntimeError("a driver")
+        return answer()
+
+    monkeypatch.setattr(session, "answered", stumble)
+    worklist = Worklist()
+    worklist.take([upload("a.png", film(1)), upload("b.png", film(2))])
+    read_out(worklist, made_card)
+    assert [row.film.problem for row in worklist.rows(made_card)] == ["", work.BROKEN]
+
+
+def test_the_thread_ends_with_the_session_and_takes_no_film_along(made_card, monkeypatch):
+    """The list of a closed tab is forgotten by all, its own thread included."""
+    read: list[str] = []
+    began, ended = Event(), Event()
+
+    def slow(radiograph, *_):
+        read.append(radiograph.digest)
+        began.set()
+        ended.wait(60)
+        return answer()
+
+    monkeypatch.setattr(session, "answered", slow)
+    worklist = Worklist()
+    worklist.take([upload(f"{k}.png", film(k)) for k in range(5)])
+    worklist.refresh(made_card)
+    thread, gone = worklist._worker, weakref.ref(worklist)
+    assert began.wait(60)
+    del worklist  # the session ends while a film is being read
+    ended.set()
+    thread.join(60)
+    gc.collect()
+    assert len(read) == 1
+    assert gone() is None
+
+
+def test_memory_lets_go_of_films_that_need_no_look(kept, made_card, monkeypatch):
+    probabilities = {digest(film(1)): 0.1, digest(film(2)): 0.9, digest(film(3)): 0.2}
+    monkeypatch.setattr(
+        session, "answered", lambda radiograph, *_: answer(probabilities[radiograph.digest])
+    )
+    monkeypatch.setattr(work, "MOST_BYTES", len(film(2)) + 10)
+    worklist = Worklist()
+    worklist.take([upload(f"{k}.png", film(k)) for k in (1, 2, 3)])
+    read_out(worklist, made_card)
+    assert [row.film.here for row in worklist.rows(made_card)] == [True, False, False]
+    assert [row.film.state for row in worklist.rows(made_card)] == ["flag", "clear", "clear"]
+
+
+def test_more_films_than_the_list_holds_are_left_out_with_a_sentence(monkeypatch):
+    monkeypatch.setattr(work, "MOST_FILMS", 2)
+    worklist = Worklist()
+    worklist.take([upload(f"{k}.png", film(k)) for k in (1, 2, 3)])
+    assert len(worklist.films) == 2
+    assert "holds 2 films" in worklist.left_out
+    worklist.take([upload("1.png", film(1))])
+    assert worklist.left_out == "", "that one is on it"
+
+
+def test_next_and_previous_lead_through_the_list_as_it_was(kept, made_card, monkeypatch):
+    probabilities = {digest(film(k)): p for k, p in ((1, 0.5), (2, 0.9), (3, 0.7))}
+    monkeypatch.setattr(
+        session, "answered", lambda radiograph, *_: answer(probabilities[radiograph.digest])
+    )
+    worklist, screen = Worklist(), session.current()
+    screen.add("mine.png", thorax(96, 96, seed=9))
+    worklist.take([upload(f"{k}.png", film(k)) for k in (1, 2, 3)])
+    worklist.take([upload("x", b"notes")])
+    read_out(worklist, made_card)
+    assert worklist.place() is None
+    shown = worklist.rows(made_card)
+    worklist.open(shown[0], shown)
+    assert (screen.film().name, worklist.place()) == ("2.png", 0)
+    assert len(worklist.order) == 3, "what cannot be read is passed by"
+    worklist.turn(1)
+    assert (screen.film().name, worklist.place()) == ("3.png", 1)
+    worklist.turn(2)
+    assert (screen.film().name, worklist.place()) == ("1.png", 2)
+    assert [one.name for one in screen.films.values()] == ["mine.png", "1.png"]
+    screen.clear()
+    assert worklist.place() is None
+
+
+def test_the_inbox_is_read_where_it_lies_and_never_outside(
+    kept, answered, made_card, monkeypatch, tmp_path
+):
+    inbox, outside = tmp_path / "inbox", tmp_path / "outside.png"
+    (inbox / "deep").mkdir(parents=True)
+    (inbox / "deep" / "a.png").write_bytes(film(1))
+    (inbox / ".hidden").write_bytes(film(2))
+    outside.write_bytes(film(3))
+    (inbox / "link.png").symlink_to(outside)
+    worklist = Worklist()
+    monkeypatch.delenv("CXR_INBOX", raising=False)
+    assert worklist.inbox() == []
+    monkeypatch.setenv("CXR_INBOX", str(inbox))
+    assert [path.name for path, _, _ in worklist.inbox()] == ["a.png"]
+    before = sorted(path.name for path in inbox.rglob("*"))
+    worklist.take_in()
+    read_out(worklist, made_card)
+    assert worklist.inbox() == []
+    assert [row.film.state for row in worklist.rows(made_card)] == ["flag"]
+    assert isinstance(worklist.films[digest(film(1))].source, Path)
+    assert sorted(path.name for path in inbox.rglob("*")) == before
+    (inbox / "new.png").write_bytes(film(4))
+    assert len(worklist.inbox()) == 1
+    (inbox / "deep" / "a.png").write_bytes(film(5))
+    (row,) = worklist.rows(made_card)
+    with pytest.raises(ArgumentError, match="was changed since it came"):
+        worklist.open(row, [row])
+    monkeypatch.setenv("CXR_INBOX", str(outside))
+    with pytest.raises(ArgumentError, match="CXR_INBOX"):
+        worklist.inbox()
+
+
+def test_the_mode_that_reads_first_hides_answers_until_they_are_known(kept, answered, made_card):
+    worklist = Worklist()
+    worklist.take([upload("a.png", film(1))])
+    readfirst.current().on = True
+    read_out(worklist, made_card)
+    assert [row.film.state for row in worklist.rows(made_card)] == ["yours"]
+    readfirst.current().on = False
+    assert [row.film.state for row in worklist.rows(made_card)] == ["flag"]
+    readfirst.current().on = True
+    assert [row.film.state for row in worklist.rows(made_card)] == ["yours"], "nothing was drawn"
+    readfirst.current().known.add(readfirst.question(digest(film(1)), made_card))
+    assert [row.film.state for row in worklist.rows(made_card)] == ["flag"]
+
+
+def test_test_films_are_drawn_unnamed_and_never_twice(
+    kept, answered, made_card, monkeypatch, tmp_path
+):
+    names = [f"test/PNEUMONIA/person{k}.png" for k in range(12)]
+    for k, name in enumerate(names):
+        path = tmp_path / "data" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(film(k))
+    record = SimpleNamespace(table=SimpleNamespace(files=tuple(names)))
+    monkeypatch.setattr(session, "record", lambda card: record)
+    monkeypatch.setenv("CXR_DATA", str(tmp_path / "data"))
+    worklist = Worklist()
+    worklist.draw(made_card)
+    read_out(worklist, made_card)
+    assert [one.name for one in worklist.films.values()] == [f"Test film {k}" for k in range(1, 11)]
+    worklist.draw(made_card)
+    read_out(worklist, made_card)
+    assert {one.test_film for one in worklist.films.values()} == set(names)
+    monkeypatch.setenv("CXR_DATA", str(tmp_path))
+    (tmp_path / "data").rename(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "test").rename(tmp_path / "elsewhere" / "gone")
+    with pytest.raises(DataError, match="CXR_DATA"):
+        Worklist().draw(made_card)
+
+
+def test_a_file_of_the_inbox_that_fails_leaves_no_name_in_the_records(
+    kept, answered, made_card, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("CXR_INBOX", str(tmp_path / "inbox"))
+    monkeypatch.setattr(work, "MAX_BYTES", 100)
+    (tmp_path / "inbox").mkdir()
+    (tmp_path / "inbox" / "Doe^Jane.dcm").write_bytes(b"these are notes")
+    (tmp_path / "inbox" / "large.dcm").write_bytes(bytes(101))
+    worklist = Worklist()
+    worklist.take_in()
+    read_out(worklist, made_card)
+    (row,) = worklist.rows(made_card)
+    assert (row.film.title, row.film.state) == ("Doe^Jane.dcm", "failed")
+    assert worklist.left_out.startswith("large.dcm was left out.")
+    assert not any("Doe" in f"{one.name}{one.note}" for one in kept.events())
