@@ -201,12 +201,11 @@ def made_classifier(kernel, channels=1, activation="sigmoid"):
         [kernel.reshape(-1, kernel.shape[-1]), np.zeros(kernel.shape[-1])]
     )
     labels = tuple("ABC"[: kernel.shape[-1]])
-    temperatures = 1 if activation == "softmax" else len(labels)
     card = replace(
         CARD,
         labels=labels,
         activation=activation,
-        calibration=Calibration("temperature", (1.0,) * temperatures),
+        calibration=Calibration(),
         preprocessing=Preprocessing(size=SIZE, channels=channels, standardise=False),
         operating_points=(None,) * len(labels),
         cannot_tell=(None,) * len(labels),
@@ -607,10 +606,26 @@ def test_long_methods_tell_how_far_they_are(bent, method):
     classifier, film = bent
     seen = []
     explain(classifier, film, "A", method, progress=lambda *told: seen.append(told))
-    done, total = zip(*seen, strict=True)
-    assert list(done) == sorted(set(done)) and len(set(total)) == 1
-    assert 0 < done[-1] <= total[-1]
-    assert method in ("integrated-gradients", "xrai") or done[-1] == total[-1]
+    shares = [done / total for done, total in seen]
+    assert shares == sorted(set(shares)), "never back"
+    assert 0 < shares[0] and shares[-1] == 1
+    totals = {total for _, total in seen}
+    assert len(totals) == 1 or method in ("integrated-gradients", "xrai"), "known beforehand"
+
+
+def test_integrated_gradients_plan_only_what_they_need():
+    """A bend that 16 nodes miss: 8 more are planned each time, and none after the last."""
+    seen = []
+
+    def hinge(points):
+        bent = np.maximum(points[:, 0] - 0.37, 0)
+        return 9 * bent, 9 * (points > 0.37).astype(float)
+
+    found = integrate(hinge, np.ones(1), np.zeros(1), progress=lambda *told: seen.append(told))
+
+    assert seen[0] == (16, 24) and len(seen) > 1
+    assert seen == [(16 + 8 * k, 24 + 8 * k) for k in range(len(seen) - 1)] + [(found.nodes,) * 2]
+    assert found.relative_gap < 0.01
 
 
 @pytest.mark.parametrize("method", PASSES)
@@ -640,7 +655,8 @@ def test_each_pass_is_traced_once(bent):
     for method in list_methods():
         for label in "AB":
             explain(classifier, film, label, method)
-    traced = (classifier._forward, classifier._input_gradient, classifier._feature_gradient)
+    keras = classifier._differentiable()
+    traced = (keras._forward, keras.input_gradient, keras.feature_gradient)
     assert [function.experimental_get_tracing_count() for function in traced] == [1, 1, 1]
 
 

@@ -12,10 +12,10 @@ from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose
 from scipy.stats import spearmanr
 
-from cxr_core.attribution import explain
+from cxr_core.attribution import examine, explain
 from cxr_core.cards import load_card, load_explanations, model_folder
-from cxr_core.classifier import Classifier
-from cxr_core.datasets import Box, index
+from cxr_core.classifier import Classifier, load_classifier
+from cxr_core.datasets import Box, index, read_film
 from cxr_core.errors import ArgumentError, DataError, UnknownName
 from cxr_core.explanations import areas
 from cxr_core.faithfulness import (
@@ -38,7 +38,13 @@ from cxr_core.faithfulness import (
 from cxr_core.faithfulness import boxes as drawn
 from cxr_core.faithfulness.cascade import mean_likeness, stages, weighted_layers
 from cxr_core.faithfulness.curves import GRID, STEPS
-from cxr_core.faithfulness.sample import default_films, measured_labels, multiply_adds
+from cxr_core.faithfulness.sample import (
+    default_films,
+    measured_labels,
+    multiply_adds,
+    shown,
+)
+from cxr_core.faithfulness.withholding import Agreement, bound, measure_agreement
 from cxr_core.phantom import Opacity, thorax
 from cxr_core.preprocess import Preprocessing, finish, place, prepare, to_square
 from cxr_core.ranking import NO_INTERVAL, Interval
@@ -320,14 +326,40 @@ def test_where_nothing_decides_nothing_is_flagged():
     assert not choose_films(table, card, "Pneumonia", 8, seed=0)[1].any()
 
 
-def test_of_many_labels_those_with_enough_films_are_measured():
-    names = tuple("abcd")
-    truth = (np.arange(40)[:, None] < (20, 19, 40, 0)).astype(int)
-    table = table_of(names, truth, np.full((40, 4), 0.5))
+def test_of_many_labels_those_are_measured_that_enough_films_have_or_are_flagged_for():
+    """Of 40 films the first have it, the last are flagged; nothing flags the last label."""
+    names, points = tuple("abcde"), (0.5, 0.5, 0.5, 0.5, None)
+    film = np.arange(40)[:, None]
+    truth = (film < (5, 4, 3, 0, 4)).astype(int)
+    scores = np.where(film >= 40 - np.array((0, 0, 2, 4, 9)), 0.5, 0.1)
+    scores[0, 1] = 0.9  # this one is counted once
+    table = table_of(names, truth, scores)
+    card = replace(CARD, labels=names, operating_points=points, cannot_tell=(None,) * 5)
 
-    assert measured_labels(table) == ["a", "c"]
-    few = table_of(names[:3], truth[:, :3], np.full((40, 3), 0.5))
-    assert measured_labels(few) == ["a", "b", "c"]
+    assert [shown(table, card, name) for name in names] == [5, 4, 5, 4, 4]
+    assert measured_labels(table, card) == ["a", "c"]
+    few = table_of(names[:3], truth[:, :3], scores[:, :3])
+    assert measured_labels(few, card) == ["a", "b", "c"]
+
+
+def test_a_bound_is_the_largest_percentile_rounded_down_and_never_below_nought():
+    assert bound([-0.3, 0.19, 0.12]) == 0.1
+    assert bound([0.2, 0.1]) == 0.2
+    assert bound([-0.02, -0.4]) == 0.0
+
+
+@given(st.lists(st.floats(-1, 1), min_size=1, max_size=5))
+def test_a_bound_lies_at_most_a_tenth_below_the_largest_percentile(fifths):
+    found = bound(fifths)
+
+    assert found >= 0 and found == pytest.approx(round(found, 1))
+    assert max(fifths) - 0.1 <= found <= max(*fifths, 0.0)
+
+
+def test_one_in_twenty_lies_below_the_fifth_percentile():
+    found = Agreement(films=25, values=tuple(k / 20 for k in range(21)))
+
+    assert (found.fifth, found.median) == (pytest.approx(0.05), 0.5)
 
 
 def test_heavier_networks_are_measured_on_fewer_films():
@@ -414,8 +446,6 @@ def test_the_command_measures_once_and_tells_each_method_in_a_line(
 
 
 def weighted_layers_of(name):
-    from cxr_core.classifier import load_classifier
-
     return weighted_layers(load_classifier(name).network)
 
 
@@ -423,7 +453,6 @@ def weighted_layers_of(name):
 def test_the_mean_film_is_that_of_the_training_films(own_models, phantom_folder):
     from PIL import Image
 
-    from cxr_core.datasets import read_film
     from cxr_core.parts import deal
 
     measure("tiny", phantom_folder, films=1, methods=("grad-cam",))
@@ -488,6 +517,46 @@ def test_another_folder_leaves_out_boxes_and_the_mean(own_models, phantom_folder
     assert not (model_folder("tiny", own_models) / "mean_film.png").exists()
 
 
+@pytest.mark.slow
+def test_agreement_is_that_of_flagged_validation_films(tiny_models, phantom_folder, monkeypatch):
+    """Where all are flagged, one of each patient counts, in the same order every time."""
+    from cxr_core.faithfulness import withholding
+    from cxr_core.parts import deal
+
+    classifier = load_classifier("tiny", tiny_models)
+    classifier.card = replace(classifier.card, operating_points=(0.0,))
+    read = []
+    monkeypatch.setattr(
+        withholding, "read_film", lambda root, film: read.append(film) or read_film(root, film)
+    )
+
+    found = measure_agreement(classifier, phantom_folder)
+
+    films = deal(index(phantom_folder), get_recipe("pediatric-pneumonia"), 0)["validation"]
+    assert set(read) <= set(films)
+    assert sorted(film.patient for film in read) == sorted({film.patient for film in films})
+    assert found.films == len(read) and 0 < len(found.values) <= found.films
+    film = read_film(phantom_folder, read[0])
+    model_input = prepare(film, classifier.card.preprocessing)
+    told = explain(classifier, model_input, "Pneumonia", "grad-cam")
+    first = examine(classifier, model_input, film.pixels, told).agreement
+    assert first is None or first == pytest.approx(found.values[0])
+    assert measure_agreement(classifier, phantom_folder, 1).films == 1
+
+
+@pytest.mark.slow
+def test_agreement_asks_for_the_films_that_trained_and_for_flags(tiny_models, phantom_folder):
+    classifier = load_classifier("tiny", tiny_models)
+    card = classifier.card
+    classifier.card = replace(card, data_digest="1" * 64)
+    with pytest.raises(DataError, match="not the folder that trained 'tiny'"):
+        measure_agreement(classifier, phantom_folder)
+
+    classifier.card = replace(card, operating_points=(1.0,))
+    with pytest.raises(DataError, match="'tiny' flags none whose maps"):
+        measure_agreement(classifier, phantom_folder)
+
+
 def test_the_mean_is_taken_over_all_films(tmp_path, monkeypatch, phantom_folder):
     monkeypatch.setenv("CXR_CACHE", str(tmp_path))
     dataset = index(phantom_folder)
@@ -496,8 +565,6 @@ def test_the_mean_is_taken_over_all_films(tmp_path, monkeypatch, phantom_folder)
     path = write_mean_film(dataset, dataset.films[:1], card, tmp_path)
 
     from PIL import Image
-
-    from cxr_core.datasets import read_film
 
     square, _ = to_square(read_film(phantom_folder, dataset.films[0]), card.preprocessing)
     assert (np.asarray(Image.open(path)) == square).all()
@@ -542,7 +609,11 @@ def pair(seed: int, patient: int):
 
 
 def learn_phantoms(seed: int, patients: int = 120, epochs: int = 36) -> Classifier:
-    """Train a network of 9,321 parameters to tell films with an opacity from films without."""
+    """Train a network of 9,321 parameters to tell films with an opacity from films without.
+
+    It sees how much brighter a place is than its surroundings, and answers by the one place that
+    speaks loudest: so neither heart nor belly, bright in all films, can hold its peak.
+    """
     import keras
     from keras import layers
 
@@ -550,12 +621,14 @@ def learn_phantoms(seed: int, patients: int = 120, epochs: int = 36) -> Classifi
     pixels = finish(np.stack([to_square(film, PHANTOM)[0] for film in films]), PHANTOM)
     truth = np.tile([0.0, 1.0], patients)[:, None]
     keras.utils.set_random_seed(seed)
-    inputs = x = keras.Input((64, 64, 1), name="film")
+    inputs = keras.Input((64, 64, 1), name="film")
+    around = layers.AveragePooling2D(15, strides=1, padding="same")(inputs)
+    x = layers.Subtract()([inputs, around])
     for name, width, kernel, stride in (("low", 16, 5, 2), ("mid", 24, 3, 1), ("high", 24, 3, 2)):
         x = layers.Conv2D(width, kernel, strides=stride, padding="same", use_bias=False)(x)
         x = layers.BatchNormalization(momentum=0.9)(x)
         x = layers.Activation("relu", name="features" if name == "high" else name)(x)
-    logits = layers.Dense(1, name="logits")(layers.GlobalAveragePooling2D()(x))
+    logits = layers.Dense(1, name="logits")(layers.GlobalMaxPooling2D()(x))
     network = keras.Model(inputs, logits)
     loss = keras.losses.BinaryCrossentropy(from_logits=True)
     network.compile(keras.optimizers.Adam(0.01), loss)
@@ -570,8 +643,14 @@ def learn_phantoms(seed: int, patients: int = 120, epochs: int = 36) -> Classifi
 
 @pytest.mark.slow
 def test_grad_cam_finds_planted_opacities_and_not_with_shuffled_weights():
-    """Above the best fixed point with the whole interval; with shuffled weights never."""
-    seed = 3
+    """Above the best fixed point with the whole interval; with shuffled weights never.
+
+    Of 40 films the peak hits, with the seeds 10 to 14: 38, 40, 40, 40, 38 (the fixed point 14, 17,
+    4, 1, 10; shuffled weights 0, 1, 0, 0, 0). The network was settled with the seeds 1 and 3
+    (39 and 40), before any of these five was run; others, that pooled by the mean, by the maximum
+    without the local contrast, or by both, failed on one or two of the seeds 0 to 3.
+    """
+    seed = 10
     classifier = learn_phantoms(seed)
     cases = [pair(seed + 100, k) for k in range(40)]
     inputs = [prepare(films[1], PHANTOM) for films, _ in cases]
@@ -590,7 +669,7 @@ def test_grad_cam_finds_planted_opacities_and_not_with_shuffled_weights():
     layers = len(weighted_layers(classifier.network))
     lost = hits(shuffled(classifier, layers))
 
-    assert found.mean() >= 0.4
-    assert bootstrap(found.astype(float) - floor).low > 0.1, "well above the fixed point"
+    assert found.mean() >= 0.8
+    assert bootstrap(found.astype(float) - floor).low > 0.25, "well above the fixed point"
     assert lost.mean() <= 0.15
     assert bootstrap(lost.astype(float) - floor).low <= 0

@@ -16,7 +16,7 @@ from test_explanations import AROUND, BELOW, FULL, cascade, curves, gain, locali
 from cxr_core.cards import load_card
 from cxr_core.explanations import ExplanationReport, Localisation
 from cxr_core.figures import PALETTES
-from cxr_core.ranking import NO_INTERVAL
+from cxr_core.ranking import NO_INTERVAL, Interval
 from cxr_core.ui import charts, session
 
 PAGE = str(Path(__file__).parents[1] / "pages" / "evaluation.py")
@@ -255,3 +255,17 @@ def test_likeness_begins_at_one_and_falls_by_the_share_of_layers():
 
     assert points(chart) == {"Grad-CAM": [(0, 1), (pytest.approx(1 / 9), 0.8), (1, 0.1)]}
     assert "Grad-CAM 0.10" in chart.alt
+
+
+@pytest.mark.parametrize("last", [(Interval(0, 0, 0), None), (NO_INTERVAL, 6)])
+def test_empty_maps_have_no_likeness_to_draw(last):
+    """Neither in records from before they were counted, nor in later ones."""
+    found = FULL.randomisation
+    emptied = replace(found.stages[-1], similarity=last[0], flat=last[1])
+
+    chart = charts.cascade_chart(
+        {"Grad-CAM": replace(found, stages=(*found.stages[:1], emptied))}, DARK
+    )
+
+    assert points(chart)["Grad-CAM"][-1] == (1, None)
+    assert "0.00" not in chart.alt

@@ -176,8 +176,8 @@ def integrate(
         nodes: Points to begin with, both ends included.
         most: Points at which to stop whatever the gap.
         added: Points per refinement.
-        progress: Called with the points looked at, and `most`, after each refinement; the
-            work may end before `most`.
+        progress: Called after each refinement with the points looked at and those planned so
+            far; each refinement that turns out to be needed plans more.
     """
     span = (film - baseline).astype(np.float64)
     inner, share = gauss_legendre(nodes - 2)
@@ -189,12 +189,13 @@ def integrate(
         attributed = span * np.tensordot(weights, gradients, axes=1)
         gap = difference - float(attributed.sum())
         relative = abs(gap) / max(abs(difference), 1.0)
+        more = 0 if relative < COMPLETE else max(0, min(added, most - len(positions)))
         if progress is not None:
-            progress(len(positions), most)
-        if relative < COMPLETE or len(positions) >= most:
+            progress(len(positions), len(positions) + more)
+        if more == 0:
             return Integral(attributed, gap, relative, len(positions))
         slopes = np.tensordot(gradients, span, axes=film.ndim)
-        new = _worst_middles(positions, values, slopes, min(added, most - len(positions)))
+        new = _worst_middles(positions, values, slopes, more)
         more_values, more_gradients = _look(function, film, baseline, new)
         order = np.argsort(np.concatenate([positions, new]))
         positions = np.concatenate([positions, new])[order]

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from cxr_core.attribution import explain, get_method, list_methods
 from cxr_core.cards import load_explanations, load_predictions, model_folder
 from cxr_core.classifier import Classifier, load_classifier
-from cxr_core.datasets import DatasetIndex, Film, Progress, index, read_film
-from cxr_core.errors import ArgumentError, DataError
+from cxr_core.datasets import DatasetIndex, Film, Progress, read_film
+from cxr_core.errors import ArgumentError
 from cxr_core.evaluation import wilson
 from cxr_core.explanations import (
     LEAST_BOXES,
@@ -55,22 +55,23 @@ from cxr_core.faithfulness.curves import (
     random_order,
 )
 from cxr_core.faithfulness.sample import (
-    LEAST_POSITIVES,
+    LEAST_SHOWN,
     MANY_LABELS,
     boxed_films,
     boxes_of,
     choose_films,
     default_films,
     measured_labels,
+    open_folder,
     require_films,
     seen_films,
+    shown,
     write_mean_film,
 )
-from cxr_core.parts import fit_labels
 from cxr_core.predictions import PredictionTable
 from cxr_core.preprocess import ModelInput, prepare
 from cxr_core.ranking import ROUNDS
-from cxr_core.recipes import ANY, Recipe, get_recipe
+from cxr_core.recipes import ANY, Recipe
 
 RANDOM_ORDERS = 4
 # Methods of more forward passes than this are measured, of models of many labels, on those
@@ -122,17 +123,20 @@ def measure(
     if films is not None and films < 1:
         raise ArgumentError(f"films must be at least 1, but {films} came.")
     classifier = load_classifier(name)
-    bench = _Bench(classifier, _sister(classifier, sister), *_data(classifier, data, layout))
-    count = films or default_films(classifier.network, len(measured_labels(bench.table)))
+    folder = open_folder(classifier.card, data, layout)
+    bench = _Bench(classifier, _sister(classifier, sister), *folder, load_predictions(name))
+    labels = measured_labels(bench.table, classifier.card)
+    count = films or default_films(classifier.network, len(labels))
     bench.draw(count)
-    report = _begin(bench, data, layout, count, sister)
     trained = seen_films(bench.dataset, bench.recipe, classifier.card)
+    if trained is not None:
+        bench.boxed = boxed_films(bench.dataset, bench.recipe)
+    report = _begin(bench, data, layout, count, sister)
     if trained is None:
         told = "This is not the folder that trained the model: no boxes are used, no mean is taken."
         report = replace(report, notes=(*report.notes, told))
     else:
         write_mean_film(bench.dataset, trained, classifier.card, model_folder(name), progress)
-        bench.boxed = boxed_films(bench.dataset, bench.recipe)
     kept = _kept(report, methods)
     wanted = [pair for pair in _pairs(bench, methods) if pair not in kept]
     report = replace(report, films=len(bench.measured_films()), entries=_in_order(kept, bench))
@@ -234,8 +238,9 @@ class _Bench:
     def draw(self, count: int) -> None:
         """Choose the films of every label, and note how many of them are flagged."""
         by_file = require_films(self.dataset, self.table.files)
-        for label in measured_labels(self.table):
-            rows, flags = choose_films(self.table, self.classifier.card, label, count, SEED)
+        card = self.classifier.card
+        for label in measured_labels(self.table, card):
+            rows, flags = choose_films(self.table, card, label, count, SEED)
             chosen = tuple(by_file[self.table.files[row]] for row in rows)
             self.sample[label] = chosen, int(flags.sum())
 
@@ -257,6 +262,17 @@ class _Bench:
         meaning = self.recipe.labels[label]
         return sum(len(boxes_of(film, meaning)) for film in self.boxed)
 
+    @property
+    def judged(self) -> list[str]:
+        """List the measured labels that boxes can judge."""
+        return [label for label in self.sample if self.boxes(label) >= LEAST_BOXES]
+
+    @property
+    def few(self) -> list[str]:
+        """List the labels on which costly methods are measured."""
+        labels = list(self.sample)
+        return labels if len(labels) <= MANY_LABELS else self.judged or labels[:1]
+
     def stages(self, costly: bool) -> list[tuple[int, str, Classifier]]:
         """Return the networks whose top layers are shuffled, made on first use."""
         if costly not in self._stages:
@@ -270,23 +286,7 @@ class _Bench:
     def measured_films(self) -> set[str]:
         """Name all films that any entry rests on."""
         sampled = {film.file for films, _ in self.sample.values() for film in films}
-        judged = [label for label in self.sample if self.boxes(label) >= LEAST_BOXES]
-        return sampled | {film.file for label in judged for film in self.with_boxes(label)}
-
-
-def _data(
-    classifier: Classifier, data: Path, layout: str | None
-) -> tuple[DatasetIndex, Recipe, PredictionTable]:
-    """Read the folder as training read it."""
-    recipe = get_recipe(classifier.card.recipe)
-    only = recipe.layouts[0] if len(recipe.layouts) == 1 else None
-    dataset = index(data, layout or only)
-    if dataset.layout not in recipe.layouts:
-        raise DataError(
-            f"'{data}' is laid out as {dataset.layout}; '{recipe.name}' reads "
-            f"{' or '.join(recipe.layouts)}."
-        )
-    return dataset, fit_labels(recipe, dataset), load_predictions(classifier.card.name)
+        return sampled | {film.file for label in self.judged for film in self.with_boxes(label)}
 
 
 def _sister(classifier: Classifier, name: str | None) -> Classifier | None:
@@ -311,11 +311,6 @@ def _begin(
     command += f" --films {count}" + (f" --sister {sister}" if sister else "")
     command += f" --layout {layout}" if layout else ""
     weights = (model_folder(card.name) / "model.keras").read_bytes()
-    left_out = [label for label in card.labels if label not in bench.sample]
-    few = f"Not measured, for fewer than {LEAST_POSITIVES} test films have it: "
-    notes = [f"{few}{', '.join(left_out)}."] if left_out else []
-    some = any(film.boxes for film in bench.dataset.films)
-    any_box = [label for label, meaning in bench.recipe.labels.items() if some and ANY in meaning]
     return ExplanationReport(
         model=card.name,
         version=card.version,
@@ -328,9 +323,29 @@ def _begin(
         seed=SEED,
         sister=sister,
         settings=SETTINGS,
-        notes=(*notes, *(f"For {label}, a box of any finding counts." for label in any_box)),
+        notes=tuple(_notes(bench)),
         entries=(),
     )
+
+
+def _notes(bench: _Bench) -> Iterator[str]:
+    """Say what is not measured, and what a box counts for."""
+    card = bench.classifier.card
+    few = [
+        f"{label} (n = {shown(bench.table, card, label)})"
+        for label in card.labels
+        if label not in bench.sample
+    ]
+    if few:
+        told = f"fewer than {LEAST_SHOWN} test films have it or are flagged"
+        yield f"Not measured, for {told}: {', '.join(few)}."
+    if any(film.boxes for film in bench.dataset.films):
+        for label, meaning in bench.recipe.labels.items():
+            if ANY in meaning:
+                yield f"For {label}, a box of any finding counts."
+    if len(bench.few) < len(bench.sample):
+        costly = ", ".join(get_method(name).title for name in list_methods() if _costly(name))
+        yield f"Measured on {', '.join(bench.few)} alone, for what they cost: {costly}."
 
 
 def _kept(
@@ -338,7 +353,7 @@ def _kept(
 ) -> dict[tuple[str, str], Measured]:
     """Take what an earlier run with the same options has measured, but for what was named."""
     older = load_explanations(report.model)
-    same = ("version", "digest", "command", "settings", "part")
+    same = ("digest", "command", "settings", "part")
     if older is None or any(getattr(older, one) != getattr(report, one) for one in same):
         return {}
     return {
@@ -351,12 +366,13 @@ def _kept(
 def _pairs(bench: _Bench, methods: Sequence[str] | None) -> Iterator[tuple[str, str]]:
     """Name the methods, cheapest first, with the labels on which each is measured."""
     labels = list(bench.sample)
-    judged = [label for label in labels if bench.boxes(label) >= LEAST_BOXES] or labels[:1]
     for method in list_methods():
-        if methods and method not in methods:
-            continue
-        few = len(labels) > MANY_LABELS and get_method(method).cost > COSTLY
-        yield from product((method,), judged if few else labels)
+        if not methods or method in methods:
+            yield from product((method,), bench.few if _costly(method) else labels)
+
+
+def _costly(method: str) -> bool:
+    return get_method(method).cost > COSTLY
 
 
 # --- one entry ---
@@ -459,7 +475,7 @@ def _randomisation(
     bench: _Bench, method: str, label: str, maps: dict[str, Floats], progress: Progress | None
 ) -> Randomisation:
     """Compare maps with those of networks whose weights were shuffled from the top down."""
-    costly = get_method(method).cost > COSTLY
+    costly = _costly(method)
     films = bench.sample[label][0][: RANDOMISED[costly]]
 
     def against(other: Classifier) -> Callable[[Film], float | None]:

@@ -2,25 +2,26 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cxr_core.cards import ModelCard
-from cxr_core.datasets import Box, DatasetIndex, Film, Progress, pixel_cache
+from cxr_core.datasets import Box, DatasetIndex, Film, Progress, index, pixel_cache
 from cxr_core.errors import DataError
 from cxr_core.overlays import png
-from cxr_core.parts import deal, seen_digest
+from cxr_core.parts import deal, fit_labels, seen_digest
 from cxr_core.predictions import PredictionTable, flagged
-from cxr_core.recipes import ANY, Recipe
+from cxr_core.recipes import ANY, Recipe, get_recipe
 
 # Multiply-adds that measuring a model may cost, about six minutes of two cores, and how many
 # forward passes one film and label take over all methods.
 BUDGET, PASSES = 14e12, 600
 FEWEST, MOST = 10, 24
-# Of models of more labels than this, those are measured that this many test films have.
-MANY_LABELS, LEAST_POSITIVES = 3, 20
+# Of models of more labels than this, those are measured that this many test films have or are
+# flagged for: maps explain scores, so that a film may serve whether or not the flag is right.
+MANY_LABELS, LEAST_SHOWN = 3, 5
 
 
 def default_films(network: Any, labels: int) -> int:
@@ -38,13 +39,24 @@ def multiply_adds(network: Any) -> float:
     return total
 
 
-def measured_labels(table: PredictionTable) -> list[str]:
-    """List the labels to measure: all of a few; of many, those that enough test films have."""
+def measured_labels(table: PredictionTable, card: ModelCard) -> list[str]:
+    """List the labels to measure: all of a few; of many, those that enough test films show."""
     if len(table.labels) <= MANY_LABELS:
         return list(table.labels)
-    counts = table.y_true.sum(axis=0)
-    enough = zip(table.labels, counts, strict=True)
-    return [label for label, count in enough if count >= LEAST_POSITIVES]
+    return [label for label in table.labels if shown(table, card, label) >= LEAST_SHOWN]
+
+
+def shown(table: PredictionTable, card: ModelCard, label: str) -> int:
+    """Count the test films that have a label or are flagged for it."""
+    truth = table.y_true[:, card.position(label)] == 1
+    return int((truth | _flags(table, card, label)).sum())
+
+
+def _flags(table: PredictionTable, card: ModelCard, label: str) -> NDArray[np.bool_]:
+    """Say which test films are flagged for a label, (N,); none where nothing decides."""
+    point = card.operating_points[card.position(label)]
+    decided = flagged(table, label, point, exclusive=card.activation == "softmax")
+    return np.zeros(len(table.files), bool) if decided is None else decided
 
 
 def choose_films(
@@ -58,11 +70,7 @@ def choose_films(
     Returns:
         Rows of the table, the four kinds in turn, and for each whether it is flagged.
     """
-    column = card.position(label)
-    decided = flagged(
-        table, label, card.operating_points[column], exclusive=card.activation == "softmax"
-    )
-    flags = np.zeros(len(table.files), bool) if decided is None else decided
+    column, flags = card.position(label), _flags(table, card, label)
     kinds: dict[tuple[bool, bool], list[int]] = {}
     seen: set[str] = set()
     for row in np.random.default_rng(seed).permutation(len(table.files)).tolist():
@@ -93,14 +101,41 @@ def require_films(dataset: DatasetIndex, files: Sequence[str]) -> dict[str, Film
     return films
 
 
-def seen_films(dataset: DatasetIndex, recipe: Recipe, card: ModelCard) -> tuple[Film, ...] | None:
-    """Return the films that trained a model; None when this is not the folder it learned from.
+def open_folder(
+    card: ModelCard, data: Path, layout: str | None = None
+) -> tuple[DatasetIndex, Recipe]:
+    """Read a data folder as training read it.
+
+    Raises:
+        DataError: When it is laid out otherwise than the model's recipe reads.
+    """
+    recipe = get_recipe(card.recipe)
+    only = recipe.layouts[0] if len(recipe.layouts) == 1 else None
+    dataset = index(data, layout or only)
+    if dataset.layout not in recipe.layouts:
+        raise DataError(
+            f"'{data}' is laid out as {dataset.layout}; '{recipe.name}' reads "
+            f"{' or '.join(recipe.layouts)}."
+        )
+    return dataset, fit_labels(recipe, dataset)
+
+
+def seen_films(
+    dataset: DatasetIndex,
+    recipe: Recipe,
+    card: ModelCard,
+    part: Literal["train", "validation"] = "train",
+) -> tuple[Film, ...] | None:
+    """Return the films that trained a model, or chose for it.
+
+    Returns:
+        None when this is not the folder it learned from.
 
     Raises:
         DataError: As `parts.deal`.
     """
     parts = deal(dataset, recipe, card.training.get("seed", 0))
-    return parts["train"] if seen_digest(parts) == card.data_digest else None
+    return parts[part] if seen_digest(parts) == card.data_digest else None
 
 
 def boxed_films(dataset: DatasetIndex, recipe: Recipe) -> list[Film]:

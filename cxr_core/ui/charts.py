@@ -442,11 +442,12 @@ def cascade_chart(falls: Mapping[str, Randomisation], palette: Palette) -> Chart
         most = max(stage.layers for stage in found.stages)
         rows.append({"name": name, "x": 0.0, "y": 1.0})
         rows += [
-            {"name": name, "x": stage.layers / most, "y": stage.similarity.value}
+            {"name": name, "x": stage.layers / most, "y": stage.likeness(found.films).value}
             for stage in found.stages
         ]
     told = "; ".join(
-        f"{name} {with_bounds(found.stages[-1].similarity)}" for name, found in falls.items()
+        f"{name} {with_bounds(found.stages[-1].likeness(found.films))}"
+        for name, found in falls.items()
     )
     spec = _lines(("Share of the layers shuffled", "Likeness"), tuple(falls), palette)
     return finished(spec, {"points": rows}, f"Likeness with all weights shuffled: {told}.")

@@ -78,11 +78,10 @@ def _report_card(report: ExplanationReport, current: bool, card: ModelCard, labe
         f"{settings.steps} steps ({settings.replaced_by}: deletion from the film to the blur, "
         "insertion from the blur to the film). Gains are areas between curves of the "
         f"{settings.scale}, means over films with 95 % bootstrap intervals; above 0 the map's "
-        "order is better. Inserting at random is deleting at random backwards, so both random "
-        "areas are equal: better than random means that the map's insertion curve has the larger "
-        "area under it than its deletion curve. A map points when its peak lies in readers' boxes "
-        "more often than the best fixed point, chosen from the other "
-        f"films' boxes. Measured on {report.date} by {report.command}"
+        "order is better. The score follows a map when deletion and insertion each alone do "
+        "better, with the whole interval, than random orders and than centre first. "
+        "A map points when its peak lies in readers' boxes more often than the best fixed point, "
+        f"chosen from the other films' boxes. Measured on {report.date} by {report.command}"
     )
 
 
@@ -371,7 +370,7 @@ def _draw_film(
 ) -> _Drawn:
     """Explain one film by every method, cheapest first."""
     radiograph = load_radiograph(path)
-    classifier = session.classifier(card)
+    classifier = session.explainer(card)
     model_input = prepare(radiograph, card.preprocessing)
     features = classifier.predict(model_input).features
     grey = overlays.thumbnail(radiograph.pixels, SIDE).astype(np.float32) / 255
