@@ -129,16 +129,22 @@ def coverage(
     return tuple(counted)
 
 
-def coverage_in_words(measured: Sequence[Coverage]) -> list[str]:
-    """Say whether the cannot-tell bands kept their promise; of many, name those that failed."""
+def coverage_in_words(measured: Sequence[Coverage], where: str = "on test") -> list[str]:
+    """Say whether the cannot-tell bands kept their promise; of many, name those that failed.
+
+    Args:
+        measured: As `coverage` counts.
+        where: On which films, in words.
+    """
     promise = (
         f"Outside its cannot-tell band at most {100 * TOLERATED:.0f} % of either kind of film "
         "should be told wrongly"
     )
     if len(measured) == 1:
-        return [f"{promise}. On test: {_kept(measured[0])}"]
+        return [f"{promise}. {where[:1].upper()}{where[1:]}: {_kept(measured[0])}"]
     failed = [one for one in measured if not one.held]
-    told = f"{promise}: held on test for {len(measured) - len(failed)} of {len(measured)} labels."
+    held = len(measured) - len(failed)
+    told = f"{promise}: held {where} for {held} of {len(measured)} labels."
     named = measured if len(measured) <= MOST else failed
     return [told, *map(_kept, named)] if measured else []
 

@@ -371,11 +371,19 @@ def recalibrate(name: str, root: Path | None = None) -> ModelCard:
 
     Raises:
         UnknownName: When there is no such model, or no such recipe.
+        ArgumentError: When a site's films decided it (`local_check`).
         ModelError: When a file of it is missing or damaged.
     """
     card, folder = load_card(name, root), model_folder(name, root)
+    if "recalibrated" in card.training:
+        raise ArgumentError(
+            f"'{name}' was decided on the films of a site: check the model it was made of on "
+            "them again, and register another copy."
+        )
     with reading(folder / "validation.csv"):
         held = read_validation(folder / "validation.csv")
+        if held.labels != card.labels:  # thresholds would go to other labels, and nobody knew
+            raise ValueError(f"it is of {', '.join(held.labels)}, not {', '.join(card.labels)}")
     table, decision = load_predictions(name, root), decide(held, get_recipe(card.recipe))
     renewed = _decided(card, decision)
     if renewed == card:

@@ -11,18 +11,21 @@ import streamlit as st
 
 from cxr_core.cards import ModelCard
 from cxr_core.evaluation import LabelReport
+from cxr_core.local_check import belonging
 from cxr_core.predictions import groupings
 from cxr_core.ui import access, journal, session
 from cxr_core.ui.dashboard.explanations import explanations
 from cxr_core.ui.dashboard.files import files
 from cxr_core.ui.dashboard.finding import record
 from cxr_core.ui.dashboard.findings import findings, groups
+from cxr_core.ui.dashboard.local import local
+from cxr_core.ui.dashboard.monitoring import monitoring
 from cxr_core.ui.dashboard.origins import split, training
 from cxr_core.ui.dashboard.outside import OUTSIDE, outside
 from cxr_core.ui.dashboard.readers import readers
 from cxr_core.ui.dashboard.subject import Subject, shown
 from cxr_core.ui.dashboard.versus import comparison
-from cxr_core.ui.widgets import choose_model
+from cxr_core.ui.widgets import choose_model, plain
 
 FEW = 3  # findings that one look takes in
 VIEWS: dict[str, tuple[Callable[[Subject, LabelReport], None], Callable[[Subject], bool]]] = {
@@ -32,6 +35,8 @@ VIEWS: dict[str, tuple[Callable[[Subject, LabelReport], None], Callable[[Subject
     "Compare": (comparison, lambda subject: True),
     "Explanations": (explanations, lambda subject: True),
     "Readers": (readers, lambda subject: subject.card is not None and journal.wanted()),
+    "Local check": (local, lambda subject: subject.card is not None),
+    "Monitoring": (monitoring, lambda subject: subject.card is not None and journal.wanted()),
     "Training": (training, lambda subject: True),
     "Split": (split, lambda subject: True),
     "Files": (files, lambda subject: True),
@@ -82,5 +87,7 @@ def _choose_label(subject: Subject) -> LabelReport:
 
 
 def show(subject: Subject, view: str, one: LabelReport) -> None:
-    """Draw the view that was chosen, and no other."""
+    """Draw the view that was chosen, and no other; first what a reader of any must know."""
+    for sentence in belonging(subject.card) if subject.card is not None else ():
+        st.warning(plain(sentence))
     VIEWS[view][0](subject, one)

@@ -13,6 +13,7 @@ import numpy as np
 import streamlit as st
 
 from cxr_core.agreement import Agreement, agreement
+from cxr_core.cards import ModelCard
 from cxr_core.comparison import mcnemar
 from cxr_core.evaluation import LabelReport, ThresholdReport, decision_report
 from cxr_core.predictions import PredictionTable
@@ -50,15 +51,22 @@ def readers(subject: Subject, one: LabelReport) -> None:
         return
     said = journal.said_of(subject.card.name)
     version = [each for each in said if each.version == subject.card.version]
-    firsts = journal.first(version)
+    # First over all versions: who read a film with an older one has seen an answer to it.
+    every = journal.first(said)
+    firsts = [each for each in every if each.version == subject.card.version]
     of_label = [each for each in firsts if each.label == one.label]
-    _summary(one.label, _agreed(of_label), len(journal.first(said)) - len(firsts))
+    _summary(one.label, of_label, len(every) - len(firsts))
     if not of_label:
         note(
             "Nobody has read first with this model yet. On the Read page, switch on Read first; "
             "on the worklist, test films can be drawn by lot to be read so."
         )
         return
+    if never_flags(subject.card, one.label):
+        note(
+            f"The model has no operating point for {spoken(one.label)}, so that it never flags it: "
+            "what it does not flag is no answer here."
+        )
     left, right = st.columns([1, 1.2], gap="large")
     with left:
         heading(f"Reader and model on {spoken(one.label)}", "films")
@@ -80,23 +88,31 @@ def readers(subject: Subject, one: LabelReport) -> None:
         )
 
 
+def never_flags(card: ModelCard, label: str) -> bool:
+    """Say whether a model has no operating point for a finding, where others have theirs."""
+    return card.activation == "sigmoid" and card.operating_points[card.position(label)] is None
+
+
 def _agreed(said: Sequence[Opinion]) -> Agreement:
     told = [one for one in said if one.stance is not None and one.flag is not None]
     return agreement([PRESENT.get(one.stance or "") for one in told], [bool(o.flag) for o in told])
 
 
-def _summary(label: str, found: Agreement, others: int) -> None:
-    """Say in a line how far they agree."""
+def _summary(label: str, said: Sequence[Opinion], others: int) -> None:
+    """Say in a line how far they agree; a film that several readers read counts for each."""
+    found, films = _agreed(said), len({one.digest for one in said})
     (neither, _), (_, both) = found.counts
-    head = "No film was read first yet."
+    head, what = "No film was read first yet.", "film" if films == len(said) else "reading"
     if found.n:
-        films = f"film{'s' * (found.n > 1)}"
-        head = f"On {neither + both} of {found.n} {films} reader and model say the same"
+        head = f"On {neither + both} of {found.n} {what}{'s' * (found.n > 1)} reader and model "
+        head += "say the same"
         kappa = with_bounds(found.kappa)
         head += f"; kappa {kappa}." if found.n >= FEWEST and found.kappa.value is not None else "."
     told = f"{shown(label)}, said before the answer was shown"
+    if films < len(said):
+        told += f"; {len(said)} readings of {films} films, which the intervals take for as many"
     if found.n and found.n < FEWEST:
-        told += f"; {found.n} film{'s say' if found.n > 1 else ' says'} little"
+        told += f"; {found.n} {what}{'s say' if found.n > 1 else ' says'} little"
     if others:
         told += f"; {others} opinions on other versions of the model are left out"
     st.html(
