@@ -122,7 +122,7 @@ class Calibration:
             stays as it is.
         films: Different films that it was fitted on; 0 when there were none.
         prevalence: Share of them with each label's finding: what probabilities take for
-            granted, and `at_prevalence` may change. Empty when it was not fitted.
+            granted, and `for_prevalence` may change. Empty when it was not fitted.
     """
 
     curves: tuple[Curve, ...] = ()

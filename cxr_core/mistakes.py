@@ -89,6 +89,14 @@ class Coverage:
         """Whether neither share lies clearly, by its interval, above what was promised."""
         return all(share.low is None or share.low <= TOLERATED for share in self.shares)
 
+    @property
+    def verdict(self) -> str:
+        """What the promise came to: "failed", "held", or too few films of a kind to say so."""
+        if not self.held:
+            return "failed"
+        few = min(self.positives, self.negatives) < 1 / TOLERATED
+        return "can neither fail nor hold on so few films" if few else "held"
+
     def to_json(self) -> dict[str, Any]:
         """Return the counts, and what follows from them, as plain JSON values."""
         missed, alarmed = (asdict(share) for share in self.shares)
@@ -142,9 +150,11 @@ def coverage_in_words(measured: Sequence[Coverage], where: str = "on test") -> l
     )
     if len(measured) == 1:
         return [f"{promise}. {where[:1].upper()}{where[1:]}: {_kept(measured[0])}"]
-    failed = [one for one in measured if not one.held]
-    held = len(measured) - len(failed)
-    told = f"{promise}: held {where} for {held} of {len(measured)} labels."
+    failed = [one for one in measured if one.verdict == "failed"]
+    held = sum(one.verdict == "held" for one in measured)
+    few = len(measured) - len(failed) - held
+    told = f"{promise}: held {where} for {held} of {len(measured)} labels"
+    told += f", too few films to tell for {few}." if few else "."
     named = measured if len(measured) <= MOST else failed
     return [told, *map(_kept, named)] if measured else []
 
@@ -160,7 +170,7 @@ def _kept(one: Coverage) -> str:
         told.append(f"{one.alarmed} of {one.negatives} others told yes ({share})")
     return (
         f"{', '.join(told)}; {one.undecided} of {one.positives + one.negatives} films lay in the "
-        f"band: the promise {'held' if one.held else 'failed'}."
+        f"band: the promise {one.verdict}."
     )
 
 

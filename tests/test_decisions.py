@@ -258,7 +258,15 @@ def test_a_damaged_table_is_a_sentence(models, damage):
         recalibrate("tiny", models)
 
 
-def logits_behind_are_undone_from_scores(made_card: ModelCard):
+def test_films_of_other_labels_decide_nothing(models):
+    before = load_card("tiny", models)
+    rewrite(models, replace(table(600), labels=("Effusion",)))
+    with pytest.raises(ModelError, match=r"'validation\.csv'.*it is of Effusion, not Pneumonia"):
+        recalibrate("tiny", models)
+    assert load_card("tiny", models) == before
+
+
+def test_logits_behind_are_undone_from_scores(made_card: ModelCard):
     logits = np.array([[-3.0], [0.5], [12.0]])
     for curve in (Curve(), Curve("platt", (2.0, -1.0)), Curve("isotonic", (-2.0, 3.0, -4.0, 1.0))):
         card = replace(made_card, calibration=Calibration((curve,)))

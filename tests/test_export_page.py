@@ -3,6 +3,7 @@
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from cxr_core.export import ReadingRecord, secondary_capture
 from cxr_core.gate import GateCheck, GateReport
 from cxr_core.phantom import png_bytes, sample_film, thorax
 from cxr_core.preprocess import prepare
+from cxr_core.ui import report as written
 from cxr_core.ui import session
 from cxr_core.ui.session import Explained
 
@@ -259,6 +261,25 @@ def report(capsys, tiny_models: Path, monkeypatch, tmp_path: Path):
         return status, told.out + told.err, place
 
     return call
+
+
+@pytest.mark.parametrize(
+    ("tested", "current", "told"),
+    [(None, True, "Not tested for this model."),
+     (SimpleNamespace(verdict=lambda *_: "Good."), False, "this version of the model."),
+     (SimpleNamespace(verdict=lambda *_: "Good."), True, "Good.")],
+)  # fmt: skip
+def test_without_a_page_a_map_says_how_it_was_tested_too(monkeypatch, tested, current, told):
+    (card,), asked = session.cards(), the_reading()
+    monkeypatch.setattr(written, "explain", lambda *_, **__: asked.maps[ASKED])
+    monkeypatch.setattr(written, "examine", lambda *_, **__: HOLDS)
+    monkeypatch.setattr(written, "load_explanations", lambda *_: tested)
+    monkeypatch.setattr(written, "is_current", lambda *_: current)
+    shown, why = written._first_map(
+        SimpleNamespace(card=card), the_film().radiograph, asked.model_input, asked.prediction
+    )
+    assert shown is not None, why
+    assert told in shown.caption
 
 
 @pytest.mark.slow

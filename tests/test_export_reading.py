@@ -74,6 +74,11 @@ def test_a_reading_has_an_identity_of_its_own():
         record(shown=replace(shown(), found=replace(shown().found, absence=True))),
         record(film=replace(made.film, digest="1" * 64)),
         record(card=replace(made.card, version="2")),
+        # The map may be withheld, or checked, only after a first file was saved.
+        record(not_shown="Map withheld."),
+        record(shown=replace(shown(), caption="Contradicted.")),
+        record(facts="12 years old"),
+        record(headline="No flag", detail=("Caution.",)),
     ]
 
     assert made.uuid("one") == record().uuid("one") != made.uuid("another")

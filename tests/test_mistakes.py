@@ -184,6 +184,16 @@ def test_promises_are_told_in_words():
     assert coverage_in_words([]) == []
 
 
+def test_few_films_keep_no_promise():
+    few = Coverage("Mass", 19, 0, 200, 2, 30)
+    (told,) = coverage_in_words([few])
+    assert told.endswith("the promise can neither fail nor hold on so few films.")
+    many, failed = Coverage("Mass", 20, 0, 200, 2, 30), Coverage("Mass", 19, 9, 200, 2, 30)
+    assert (many.verdict, failed.verdict) == ("held", "failed")
+    first, *_ = coverage_in_words([few, many, many, failed])
+    assert first.endswith(": held on test for 2 of 4 labels, too few films to tell for 1.")
+
+
 def test_the_shipped_cards_hold_what_their_tables_say():
     for card in list_models():
         if "cannot_tell_on_test" not in card.training:  # shipped without weights, as it was

@@ -19,7 +19,7 @@ from cxr_core.evaluation import decision_report
 from cxr_core.gate import GateCheck, GateReport
 from cxr_core.phantom import png_bytes, thorax
 from cxr_core.records import Event, Opinion, Records
-from cxr_core.ui import journal, reader, session
+from cxr_core.ui import access, journal, reader, session
 from cxr_core.ui.dashboard.readers import trial
 from cxr_core.ui.readfirst import Committed
 
@@ -346,6 +346,67 @@ def test_an_answer_that_stood_in_the_gallery_is_no_opinion_from_before(
     assert journal.first([said]) == []
 
 
+def test_a_wrong_number_of_days_keeps_nothing_and_stops_no_reading(kept: Records, monkeypatch):
+    monkeypatch.setenv("CXR_RECORDS_DAYS", "a year")
+    told = journal.keep(Event(digest="a", what="listed"))
+    assert "CXR_RECORDS_DAYS is wrong" in told
+    assert journal.worklist("m", "1") == ([], {}, {})
+    assert not kept.events()
+
+
+def test_an_answer_seen_in_an_earlier_session_is_no_opinion_from_before(
+    kept: Records, made_card
+) -> None:
+    picture = thorax(96, 96, seed=1)
+    about = {"digest": picture.digest, "version": made_card.version}
+    kept.add(
+        Event(what="revealed", model="another", **about),
+        Event(what="revealed", model=made_card.name, reader="somebody else", **about),
+    )
+    for before in (True, False):
+        page = AppTest.from_function(grid, default_timeout=30)
+        page.session_state["given"] = (
+            made_card, session.Film("film.png", picture, picture.pixels),
+            answer_of(("Pneumonia",), ("Pneumonia",)),
+        )  # fmt: skip
+        page.run()
+        page.segmented_control[0].set_value("present").run()
+        page.segmented_control[1].set_value(5).run()
+        button(page, "Show the answer").click().run()
+        assert kept.opinions()[-1].before is before
+        kept.add(Event(what="revealed", model=made_card.name, **about))
+
+
+def test_nothing_is_kept_of_a_reader_whose_sign_in_has_ended(
+    kept: Records, made_card, monkeypatch
+) -> None:
+    picture = thorax(96, 96, seed=1)
+    page = AppTest.from_function(grid, default_timeout=30)
+    page.session_state["given"] = (
+        made_card, session.Film("film.png", picture, picture.pixels),
+        answer_of(("Pneumonia",), ("Pneumonia",)),
+    )  # fmt: skip
+    page.run()
+    page.segmented_control[0].set_value("present").run()
+    page.segmented_control[1].set_value(5).run()
+    monkeypatch.setattr(access, "visitor", lambda: access.NOBODY)
+    button(page, "Show the answer").click().run()
+    assert not kept.opinions()
+    assert "read-first" not in page.session_state, "the answer stays hidden"
+
+
+def test_a_finding_that_the_model_never_flags_is_no_agreement() -> None:
+    given = answer_of(FINDINGS, ("Mass",)).prediction
+    assert given is not None
+    first, *rest = given.labels
+    prediction = replace(given, labels=(replace(first, operating_point=None), *rest))
+    said = Committed(dict.fromkeys(FINDINGS, "absent") | {"Mass": "present"}, 3)
+    assert reader.compared_in_words(said, prediction) == (
+        "You and the model say the same of 4 of 5 findings; The model never flags, for want of an "
+        "operating point: effusion. You were sure 3 of 5."
+    )
+
+
 def told_grid() -> None:
     import streamlit as st
 
@@ -410,6 +471,46 @@ def test_the_matrix_counts_first_opinions_from_before_the_answer(kept: Records, 
     assert "After the answer: agree 1, disagree 0, changed my mind 0." in told
     assert "No test film was read first" in told
     assert '<th scope="row">Mass</th><td class="number">1</td>' in told
+
+
+def test_who_read_it_with_an_older_version_has_seen_an_answer(kept: Records, known) -> None:
+    kept.add(
+        said_first(1, "Effusion", "present", True, version="older"),
+        said_first(1, "Effusion", "present", True, version=known),
+        said_first(2, "Effusion", "absent", True, version=known),
+    )
+    page = open_readers()
+    check_sound(page)
+    assert "On 0 of 1 film reader and model say the same." in html(page)
+    assert "1 opinions on other versions of the model are left out" in html(page)
+
+
+def test_films_that_several_readers_read_are_not_counted_as_more_films(
+    kept: Records, known
+) -> None:
+    of = {"version": known}
+    kept.add(
+        said_first(1, "Effusion", "present", True, reader="ada@x.example", **of),
+        said_first(1, "Effusion", "absent", True, reader="bob@x.example", **of),
+        said_first(2, "Effusion", "present", True, reader="bob@x.example", **of),
+    )
+    page = open_readers()
+    check_sound(page)
+    assert "On 2 of 3 readings reader and model say the same." in html(page)
+    assert "3 readings of 2 films" in html(page)
+
+
+def test_a_finding_without_operating_point_is_said_to_have_none(
+    kept: Records, tmp_path: Path, monkeypatch
+) -> None:
+    table = random_table(("Effusion", "Mass"), 60)
+    write_bundle(tmp_path / "models", "known", table, (None, 0.5))
+    monkeypatch.setenv("CXR_MODELS", str(tmp_path / "models"))
+    version = session.cards()[0].version
+    kept.add(said_first(1, "Effusion", "absent", False, version=version))
+    page = open_readers()
+    check_sound(page)
+    assert "The model has no operating point for effusion" in html(page)
 
 
 def test_readers_and_model_are_held_against_the_truth_on_the_same_films(

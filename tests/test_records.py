@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from glob import glob
 from pathlib import Path
 from pwd import getpwnam
@@ -221,6 +221,15 @@ def test_a_place_that_is_none_is_a_sentence(url):
         Records(url)
 
 
+@pytest.mark.parametrize(
+    "url", ["postgresql://me@host:secret/x", "postgresql://me:a@host:b/secret"]
+)
+def test_an_address_without_a_port_is_a_sentence_that_quotes_nothing(url):
+    with pytest.raises(RecordsError, match="CXR_RECORDS says: it is no URL") as caught:
+        Records(url)
+    assert "secret" not in str(caught.value)
+
+
 def test_records_of_a_newer_program_are_left_alone(place):
     records = Records(place)
     with records._engine.begin() as connection:
@@ -354,6 +363,31 @@ def test_the_table_of_opinions_says_when_the_film_and_the_answer_were_seen(place
     ]  # fmt: skip
 
 
+def test_times_in_the_table_of_opinions_are_those_of_its_own_reader(place, monkeypatch):
+    """Two read the same film: what one was shown tells nothing of the other."""
+    records, minute = Records(place), iter(range(10, 60))
+    monkeypatch.setattr(
+        journal, "_now", lambda *shift: f"2026-11-21T20:{next(minute)}:00.000+00:00"
+    )
+    one, two = ({"model": "m", "version": "1", "reader": name} for name in "ab")
+    records.add(Event(digest=FILM, what="shown", **one))  # 20:10
+    records.add(Event(digest=FILM, what="shown", **two))
+    records.add(an_opinion(before=True, **one))  # 20:12
+    records.add(Event(digest=FILM, what="revealed", **two))
+    records.add(Event(digest=FILM, what="revealed", **one))  # 20:14
+    (row,) = csv.DictReader(records.opinions_csv().splitlines())
+    assert (row["shown"][14:16], row["revealed"][14:16]) == ("10", "14")
+
+
+def test_a_name_that_is_no_text_is_kept_as_well_as_it_can_be(place, monkeypatch):
+    """As Linux hands over a file of another encoding."""
+    monkeypatch.setenv("CXR_RECORDS_NAMES", "1")
+    records = Records(place)
+    name = os.fsdecode(b"caf\xe9.png")
+    records.add(Event(digest=FILM, what="listed", name=name))
+    assert [one.name for one in records.listed()] == ["caf?.png"]
+
+
 def test_the_table_of_answers_has_a_line_for_each_finding(place):
     answers = [
         {"label": name, "probability": 0.5, "operating_point": 0.4, "flag": True,
@@ -366,6 +400,21 @@ def test_the_table_of_answers_has_a_line_for_each_finding(place):
     assert [first["label"], second["label"], refused["label"]] == ["Effusion", "Mass", ""]
     assert (first["digest"], first["gate"], first["probability"]) == (FILM, "ok", "0.5")
     assert (first["operating_point"], first["flag"], refused["gate"]) == ("0.4", "True", "no")
+
+
+def test_a_server_that_runs_on_forgets_day_by_day(place, monkeypatch):
+    """What was within the retention time when the server started is not kept for ever."""
+    from cxr_core.ui import journal as screen
+
+    monkeypatch.setenv("CXR_RECORDS", place)
+    monkeypatch.setenv("CXR_RECORDS_DAYS", "30")
+    start = datetime.now().astimezone()
+    with monkeypatch.context() as then:
+        then.setattr(journal, "_now", lambda *_: (start - timedelta(days=31)).isoformat())
+        then.setattr(screen, "_today", lambda: (start - timedelta(days=31)).date())
+        assert screen.keep(a_read()) == ""
+        assert len(screen.opened().reads()) == 1
+    assert screen.opened().reads() == []
 
 
 # --- stored films ---
@@ -433,6 +482,21 @@ def test_a_film_that_cannot_be_stored_or_read_is_a_sentence(monkeypatch, tmp_pat
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(RecordsError, match="drop the film again"):
         films.stored(film.digest)
+    films.store(film)  # as one who drops it again does
+    assert films.stored(film.digest) is not None
+
+
+def test_no_file_but_stored_films_is_ever_deleted(monkeypatch, tmp_path, place):
+    """A site may name a folder that holds other pictures, however old."""
+    monkeypatch.setenv("CXR_STORE_FILMS", str(tmp_path))
+    film = thorax(64, 64, seed=1)
+    films.store(film)
+    (tmp_path / "teaching case.png").write_bytes(b"a picture of the site's own")
+    for path in tmp_path.glob("*.png"):
+        os.utime(path, (0, 0))
+    Records(place).retain(365)
+    assert not films.holds(film.digest)
+    assert [path.name for path in tmp_path.glob("*.png")] == ["teaching case.png"]
 
 
 # --- what may go wrong ---

@@ -17,6 +17,7 @@ from hypothesis import strategies as hs
 from cxr_core.classifier import LabelPrediction, Prediction
 from cxr_core.errors import ArgumentError, DataError, ModelError
 from cxr_core.gate import GateCheck, GateReport
+from cxr_core.images import StudyReference
 from cxr_core.phantom import png_bytes, thorax
 from cxr_core.records import Read, Records
 from cxr_core.ui import readfirst, session
@@ -474,6 +475,29 @@ def test_the_mode_that_reads_first_hides_answers_until_they_are_known(kept, answ
     assert [row.film.state for row in worklist.rows(made_card)] == ["flag"]
 
 
+def test_next_still_leads_on_when_another_film_speaks_for_the_study(
+    kept, answered, made_card, monkeypatch
+):
+    same = StudyReference("", "", "1.2.3", "1.2.3.1", "", "")
+    monkeypatch.setattr(work, "_study", lambda data: same if data != film(3) else None)
+    worklist, screen = Worklist(), session.current()
+    worklist.take([upload(f"{k}.png", film(k)) for k in (1, 2, 3)])
+    read_out(worklist, made_card)
+    shown = worklist.rows(made_card)
+    worklist.open(shown[0], shown)
+    spoke, other = shown[0].film.digest, shown[0].others[0].digest
+    for one in worklist.films.values():
+        model = (made_card.name, made_card.version)
+        one.reads[model] = a_read(0.99 if one.digest == other else 0.1)
+    monkeypatch.setattr(worklist, "rows", lambda card: rows.rows(
+        work._listed(one, card) for one in worklist.films.values()
+    ))  # fmt: skip
+    place = worklist.order.index(spoke)
+    worklist.turn(place)
+    assert screen.film().radiograph.digest == other
+    assert worklist.place() == place
+
+
 def test_test_films_are_drawn_unnamed_and_never_twice(
     kept, answered, made_card, monkeypatch, tmp_path
 ):
@@ -490,6 +514,9 @@ def test_test_films_are_drawn_unnamed_and_never_twice(
     read_out(worklist, made_card)
     assert [one.name for one in worklist.films.values()] == [f"Test film {k}" for k in range(1, 11)]
     worklist.draw(made_card)
+    assert [name for name, _, _ in worklist.coming] == ["Test film 11", "Test film 12"]
+    worklist.draw(made_card)
+    assert len(worklist.coming) == 2, "those on their way are not drawn again"
     read_out(worklist, made_card)
     assert {one.test_film for one in worklist.films.values()} == set(names)
     monkeypatch.setenv("CXR_DATA", str(tmp_path))

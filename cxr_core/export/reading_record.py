@@ -166,12 +166,14 @@ class ReadingRecord:
 
     def uuid(self, kind: str) -> UUID:
         """Return the UUID of one kind of output: the same for the same reading, and only for it."""
-        seen = self.shown.found if self.shown is not None else None
+        shown = self.shown
+        seen = shown.found if shown is not None else None
         what = (
             kind,
             *(self.film.digest, self.card.name, self.card.version, self.at.isoformat()),
-            *(self.mended, self.opinions),
+            *(self.headline, self.detail, self.facts, self.mended, self.opinions),
             seen and (seen.label, seen.method, seen.absence, seen.baseline),
+            shown.caption if shown is not None else self.not_shown,
         )
         return uuid5(NAMESPACE, repr(what))
 

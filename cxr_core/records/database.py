@@ -25,6 +25,11 @@ def connected(url: str) -> sql.Engine:
         if parsed.drivername.startswith("sqlite") and parsed.database:
             Path(parsed.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         engine = sql.create_engine(parsed, pool_pre_ping=True)
+    except ValueError:  # it would quote what stands for a port, which may be a password
+        raise RecordsError(
+            f"Records cannot be kept as {ENVIRONMENT} says: it is no URL. Write @, : and / within "
+            "a password as %40, %3A and %2F."
+        ) from None
     except (sql.exc.SQLAlchemyError, ImportError, OSError) as error:
         raise RecordsError(
             f"Records cannot be kept as {ENVIRONMENT} says: {error}. Give the URL of a database, "

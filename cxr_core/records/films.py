@@ -8,6 +8,7 @@ stay in the picture.
 
 import json
 import os
+import re
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -24,16 +25,18 @@ from cxr_core.images import MAX_PIXELS, Facts, Radiograph
 STORE = "CXR_STORE_FILMS"
 OLDEST_AGE = 90.0  # older patients are few enough to be known by their age
 DEEPEST = np.float32(65535)
+# What a film stored here is called: only such a file is ever deleted.
+NAMED = re.compile(r"[0-9a-f]{64}\.png")
 
 
 def store(radiograph: Radiograph) -> None:
-    """Store a film, once; nothing happens where the site stores none.
+    """Store a film, once, or again where its file is damaged; nothing where the site stores none.
 
     Raises:
         RecordsError: When it cannot be written.
     """
     path = _path(radiograph.digest)
-    if path is None or path.exists():
+    if path is None or _is_whole(path):
         return
     told = PngImagePlugin.PngInfo()
     told.add_text("facts", json.dumps(_known(radiograph.facts)))
@@ -44,7 +47,10 @@ def store(radiograph: Radiograph) -> None:
         with TemporaryDirectory(prefix=".part-", dir=path.parent) as folder:
             part = Path(folder) / path.name
             part.touch(mode=0o600)
-            Image.fromarray(grey).save(part, "PNG", pnginfo=told, compress_level=1)
+            with part.open("wb") as file:
+                Image.fromarray(grey).save(file, "PNG", pnginfo=told, compress_level=1)
+                file.flush()
+                os.fsync(file.fileno())  # the session lets go of what is stored
             os.replace(part, path)
     except OSError as error:
         raise RecordsError(
@@ -94,7 +100,7 @@ def forget(digest: str) -> None:
 
 
 def forget_older(days: float) -> None:
-    """Delete the films that were stored more than some days ago.
+    """Delete the films that were stored more than some days ago, and no other file.
 
     Raises:
         RecordsError: When one cannot be deleted.
@@ -102,7 +108,7 @@ def forget_older(days: float) -> None:
     named = os.environ.get(STORE)
     oldest = time.time() - 86_400 * days
     for path in Path(named).glob("*.png") if named else ():
-        if path.stat().st_mtime < oldest:
+        if NAMED.fullmatch(path.name) and _stored_at(path) < oldest:
             _delete(path)
 
 
@@ -110,6 +116,24 @@ def _path(digest: str) -> Path | None:
     """Return where a film is stored; None where the site stores none."""
     named = os.environ.get(STORE)
     return Path(named) / f"{digest}.png" if named and digest.isalnum() else None
+
+
+def _stored_at(path: Path) -> float:
+    """Return when a film was stored; one that another process has just deleted is not old."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return float("inf")
+
+
+def _is_whole(path: Path) -> bool:
+    """Say whether a film is stored, and its file not cut off or altered."""
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            image.verify()
+    except (OSError, ValueError, SyntaxError):
+        return False
+    return True
 
 
 def _delete(path: Path) -> None:

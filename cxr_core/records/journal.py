@@ -76,8 +76,8 @@ class Records:
         with self._writing("written") as connection:
             for entry in entries:
                 row = asdict(entry) | {"at": now}
-                if isinstance(entry, Event) and not names_wanted():
-                    row["name"] = ""
+                if isinstance(entry, Event):
+                    row["name"] = _storable(entry.name) if names_wanted() else ""
                 connection.execute(TABLE_OF[type(entry)].insert().values(**row))
 
     def reads(self, digest: str | None = None) -> list[Read]:
@@ -164,7 +164,7 @@ class Records:
         """Return every opinion as a table, a line each, to be opened in a spreadsheet.
 
         An opinion from before the model's answer comes with the times at which the film was
-        shown and the answer revealed.
+        shown and the answer revealed to its reader.
 
         Raises:
             RecordsError: When the journal cannot be read.
@@ -191,7 +191,7 @@ class Records:
         """Forget one film, its stored picture first; return how many rows went.
 
         Raises:
-            RecordsError: When that cannot be done; nothing is forgotten then.
+            RecordsError: When that cannot be done; no row is forgotten then, ask again.
         """
         films.forget(digest)
         return self._forget("asked for", lambda table: table.c.digest == digest)
@@ -201,7 +201,7 @@ class Records:
 
         Raises:
             ArgumentError: On a negative number of days.
-            RecordsError: When that cannot be done; nothing is forgotten then.
+            RecordsError: When that cannot be done; no row is forgotten then.
         """
         if not 0 <= days <= MOST_DAYS:
             raise ArgumentError(f"Records are kept for 0 to {MOST_DAYS:,} days, but {days} came.")
@@ -305,6 +305,11 @@ def _entry(kind: type[Entry], row: Mapping[str, Any]) -> Entry:
     return kind(**{name: value for name, value in row.items() if name != "id"})
 
 
+def _storable(name: str) -> str:
+    """Return the name of a file as a database takes it, whatever bytes the disk has for it."""
+    return name.encode("utf-8", "replace").decode()
+
+
 def _now(shift: timedelta = timedelta()) -> str:
     return (datetime.now(UTC) + shift).isoformat(timespec="milliseconds")
 
@@ -315,16 +320,21 @@ class _Moments:
     def __init__(self, events: Iterable[Event]) -> None:
         self._times: dict[tuple[str, ...], list[str]] = defaultdict(list)
         for one in events:
-            self._times[one.what, one.digest, one.model, one.version].append(one.at)
+            self._times[one.what, *_asked(one)].append(one.at)
 
     def around(self, said: Opinion) -> dict[str, str]:
         """Return the last showing before an opinion and the first revelation after it."""
         if not said.before:
             return {"shown": "", "revealed": ""}
-        asked = (said.digest, said.model, said.version)
+        asked = _asked(said)
         shown = [at for at in self._times["shown", *asked] if at <= said.at]
         revealed = [at for at in self._times["revealed", *asked] if at >= said.at]
         return {"shown": max(shown, default=""), "revealed": min(revealed, default="")}
+
+
+def _asked(one: Event | Opinion) -> tuple[str, ...]:
+    """Name the question: which reader, which film, which model."""
+    return one.reader, one.digest, one.model, one.version
 
 
 def _csv(columns: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> str:

@@ -2,12 +2,14 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from datetime import date
 
 import streamlit as st
 
 from cxr_core import records
-from cxr_core.errors import RecordsError
+from cxr_core.errors import ArgumentError, RecordsError
 from cxr_core.records import Event, Opinion, Read, Records
+from cxr_core.records.journal import DAYS
 
 COMMENTED = "comment"  # beside the verdicts: that somebody wrote something
 Remarks = Mapping[str, frozenset[str]]
@@ -25,13 +27,24 @@ def opened() -> Records | None:
     Raises:
         RecordsError: When they cannot be opened; the next call tries again.
     """
-    return _open(records.default_url()) if wanted() else None
+    return _open(records.default_url(), _today()) if wanted() else None
+
+
+def _today() -> date:
+    return date.today()
 
 
 @st.cache_resource(max_entries=1, show_spinner=False)
-def _open(url: str) -> Records:
+def _open(url: str, day: date) -> Records:
+    """Open the records, each day anew: a server runs for months, and rows leave by their age."""
     found = Records(url)
-    found.retain_as_told()
+    try:
+        found.retain_as_told()
+    except ArgumentError as error:  # how long is not known: nothing is kept, and reading goes on
+        raise RecordsError(
+            f"Nothing is recorded, since the environment variable {DAYS} is wrong. {error} Mend "
+            "it, and start the app again."
+        ) from error
     return found
 
 
@@ -53,6 +66,17 @@ def opinions(digest: str) -> list[Opinion]:
         return found.opinions(digest) if found is not None else []
     except RecordsError:
         return []
+
+
+def revealed(digest: str, model: str, reader: str) -> bool:
+    """Say whether a model's answer on a film stood before a reader; no without records."""
+    try:
+        found = opened()
+        events = found.events(digest) if found is not None else []
+    except RecordsError:
+        return False
+    told = ("revealed", model, reader)
+    return any((one.what, one.model, one.reader) == told for one in events)
 
 
 def remarks(model: str) -> Remarks:

@@ -192,20 +192,24 @@ def _commit(card: ModelCard, film: Film, reading: Reading, said: Committed) -> N
     """Keep what the reader said, then let the answer be shown."""
     if reading.prediction is None:
         return
+    who = access.visitor()
+    if not who.reader:
+        st.rerun()  # the sign-in has ended meanwhile, which a fragment does not see
     state, asked = readfirst.current(), question(film.radiograph.digest, card)
+    before = state.from_before(asked)
     opinions = [
         Opinion(
             digest=film.radiograph.digest,
             label=answer.label,
             stance=said.stances[answer.label],
             confidence=said.confidence,
-            before=asked not in state.told,
+            before=before,
             model=card.name,
             version=card.version,
             probability=answer.probability,
             flag=answer.flag,
             test_film=film.test_film,
-            reader=access.visitor().name,
+            reader=who.name,
         )
         for answer in reading.prediction.labels
     ]
@@ -230,11 +234,15 @@ def compared_in_words(said: Committed, prediction: Prediction) -> str:
         "You see, the model does not": [],
         "The model flags, you do not": [],
         "You were not sure": [],
+        "The model never flags, for want of an operating point": [],
     }
-    here, flagged, unsure = groups.values()
+    here, flagged, unsure, never = groups.values()
+    points = any(one.operating_point is not None for one in prediction.labels)
     for one in prediction.labels:
         stance = said.stances[one.label]
-        if stance == "unsure":
+        if points and one.operating_point is None:
+            never.append(spoken(one.label))
+        elif stance == "unsure":
             unsure.append(spoken(one.label))
         elif one.flag != (stance == "present"):
             (flagged if one.flag else here).append(spoken(one.label))

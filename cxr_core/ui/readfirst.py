@@ -2,8 +2,9 @@
 
 Off unless asked for, here or by the site (CXR_READ_FIRST=1). What one reader has seen and
 committed to belongs to that reader's session; a film that comes back in another session is
-to be read first again. When a film was shown, an answer revealed and an opinion kept is
-written into the site's records.
+to be read first again, but what is said of it then is not from before the answer, where the
+records know that this reader had seen it. When a film was shown, an answer revealed and an
+opinion kept is written into the site's records.
 """
 
 import os
@@ -59,6 +60,15 @@ class ReadFirst:
     def hides(self, asked: Question) -> bool:
         """Say whether an answer must not be on screen yet."""
         return self.on and asked not in self.known
+
+    def from_before(self, asked: Question) -> bool:
+        """Say whether what is said now is from before the answer, as far as anybody knows.
+
+        The answer may have stood on another page, or before this reader in an earlier session.
+        """
+        return asked not in self.told and not journal.revealed(
+            asked.digest, asked.model, access.visitor().name
+        )
 
     def stamp(self, asked: Question, *happened: What) -> None:
         """Tell the records, once a session, that a film was shown or its answer revealed."""

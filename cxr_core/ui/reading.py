@@ -15,6 +15,7 @@ from cxr_core.calibration import for_prevalence
 from cxr_core.cards import ModelCard
 from cxr_core.classifier import LabelPrediction, Prediction
 from cxr_core.evaluation import CalibrationBin, EvaluationReport, LabelReport
+from cxr_core.explanations import ExplanationReport
 from cxr_core.gate import GateReport
 from cxr_core.images import Facts, Radiograph
 from cxr_core.mistakes import ADJECTIVES
@@ -23,6 +24,8 @@ from cxr_core.wording import ABSENCE, spoken
 Tone = Literal["flag", "clear", "refused"]
 
 NOTICE = "For research and education. Not a diagnosis; not a medical device."
+UNTESTED = "Not tested for this model."
+OUTDATED = "Not tested for this version of the model."
 ADULT = 18.0
 # Ages beyond which a model's range reads as open.
 OLDEST = 90.0
@@ -292,6 +295,20 @@ def contradiction(method: str, check: MapCheck) -> str:
         f"Map withheld: on this film {spoken(method_name(method))} and {_compared(method)} point "
         f"at different places (agreement {check.agreement:.2f}, least {DISAGREE:.2f})."
     )
+
+
+def tested_in_words(known: tuple[ExplanationReport, bool] | None, label: str, method: str) -> str:
+    """Say what was measured of a model's maps, in a sentence.
+
+    Args:
+        known: What was, and whether it holds for the present weights; None when nobody measured.
+        label: Whose evidence a map shows.
+        method: That made it.
+    """
+    if known is None:
+        return UNTESTED
+    report, current = known
+    return report.verdict(method, label) if current else OUTDATED
 
 
 def map_in_words(found: Attribution, tested: str, check: MapCheck | None) -> str:

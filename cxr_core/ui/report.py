@@ -163,10 +163,9 @@ def _first_map(
     features, method = prediction.features, list_methods()[0]
     found = explain(classifier, model_input, first.label, method, features=features)
     check = examine(classifier, model_input, radiograph.pixels, found, features=features)
-    known = load_explanations(classifier.card.name)
-    tested = ""
-    if known is not None and is_current(known, classifier.card):
-        tested = known.verdict(method, first.label)
+    report = load_explanations(classifier.card.name)
+    known = None if report is None else (report, is_current(report, classifier.card))
+    tested = words.tested_in_words(known, first.label, method)
     return shown_or_why(prediction, model_input, found, tested=tested, check=check)
 
 

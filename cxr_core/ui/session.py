@@ -51,6 +51,7 @@ from cxr_core.predictions import PredictionTable
 from cxr_core.preprocess import Box, ModelInput, prepare, region_at, restore
 from cxr_core.records import Read
 from cxr_core.ui import access, journal
+from cxr_core.ui import reading as words
 from cxr_core.uncertainty import steadiness
 
 SAMPLE_NAME = "Sample film (computer-made)"
@@ -60,8 +61,6 @@ MAX_FILMS = 40
 MAX_PIXELS_HELD = 200_000_000  # of all films of one reader: 0.8 GB
 # Longest side shown: enough for a screen of 4K, and quick to send.
 SHOWN_SIDE = 1280
-UNTESTED = "Not tested for this model."
-OUTDATED = "Not tested for this version of the model."
 # Streamlit holds an upload in memory, but Starlette (1.10) would send what is longer than 1 MB
 # through a temporary file on its way there: a film must not be left on a disk.
 MultiPartParser.spool_max_size = MAX_BYTES
@@ -543,11 +542,7 @@ def steady(film: Film, reading: Reading, card: ModelCard) -> None:
 
 def verdict(card: ModelCard, label: str, method: str) -> str:
     """Say what was measured of a model's maps, in a sentence."""
-    found = explanations(card)
-    if found is None:
-        return UNTESTED
-    report, current = found
-    return report.verdict(method, label) if current else OUTDATED
+    return words.tested_in_words(explanations(card), label, method)
 
 
 def explanations(card: ModelCard) -> tuple[ExplanationReport, bool] | None:

@@ -119,7 +119,7 @@ class Worklist:
         unkept: Why the records could not take an answer; "" when they did.
         order: The films that next and previous lead through.
         opened: The films that it put on the reading page.
-        at: The one of them that speaks for its study.
+        at: The one of them that stands in `order`.
         leaving: Whether a film waits on the reading page.
         taken: What came from the inbox.
         seen: When readers last looked at films, by digest.
@@ -193,11 +193,14 @@ class Worklist:
                 f"The test films of {card.name} are not at hand: set the environment variable "
                 "CXR_DATA to the folder that holds them, and start the app again."
             )
-        known = {film.test_film for film in self.films.values()}
+        films = list(self.films.values())  # the thread may add to them meanwhile
+        known = {film.test_film for film in films} | {file for _, _, file in list(self.coming)}
         known |= {one.test_film for one in journal.said_of(card.name)}
         left = [file for file in table.files if file not in known]
         drawn = SystemRandom().sample(left, min(DRAWN, len(left)))
-        start = sum(bool(film.test_film) for film in self.films.values())
+        start = sum(bool(film.test_film) for film in films) + sum(
+            bool(file) for _, _, file in list(self.coming)
+        )
         self.coming += [
             (f"Test film {start + number}", source.path(file), file)
             for number, file in enumerate(drawn, 1)
@@ -233,7 +236,7 @@ class Worklist:
 
     def clear(self) -> None:
         """Take every film off the list; what was answered stays in the records."""
-        gone = [Event(digest=digest, what="removed") for digest in self.films]
+        gone = [Event(digest=digest, what="removed") for digest in list(self.films)]
         self.films.clear()
         self.coming.clear()
         self.order, self.left_out = (), ""
@@ -367,6 +370,7 @@ class Worklist:
             rows_of = [row for row in self.rows(self.card) if self.order[place] in row.digests]
             for row in rows_of:
                 self._show(row)
+                self.at = self.order[place]  # another film may speak for the study by now
 
     def _show(self, row: Row) -> None:
         """Put the films of a study on the reading page; those put there before leave it."""
