@@ -405,6 +405,16 @@ def test_more_films_than_the_list_holds_are_left_out_with_a_sentence(monkeypatch
     assert worklist.left_out == "", "that one is on it"
 
 
+def test_files_beyond_what_memory_may_hold_are_left_out_with_a_sentence(monkeypatch):
+    monkeypatch.setattr(work, "MOST_HELD", len(film(1)) + len(film(2)))
+    worklist = Worklist()
+    worklist.take([upload(f"{k}.png", film(k)) for k in (1, 2, 3)])
+    assert list(worklist.films) == [digest(film(1)), digest(film(2))]
+    assert worklist.left_out.startswith("3.png and what came after it were left out")
+    worklist.take([upload("1.png", film(1))])
+    assert worklist.left_out == "", "that one is held already"
+
+
 def test_next_and_previous_lead_through_the_list_as_it_was(kept, made_card, monkeypatch):
     probabilities = {digest(film(k)): p for k, p in ((1, 0.5), (2, 0.9), (3, 0.7))}
     monkeypatch.setattr(

@@ -45,6 +45,7 @@ from cxr_core.ui.worklist.rows import Listed, Row, rows, title, weight
 INBOX = "CXR_INBOX"
 MOST_FILMS = 1000  # a line each; more films are work for the command line
 MOST_BYTES = 2**29  # of read files in memory; beyond, films without a finding are let go
+MOST_HELD = 2**31  # of all files in memory, those that wait to be read among them
 DRAWN = 10  # test films of one draw
 BROKEN = "Reading it failed for a reason that nobody foresaw: the server's log says more."
 
@@ -224,7 +225,15 @@ class Worklist:
             if film is None and len(self.films) >= MOST_FILMS:
                 self.left_out = (
                     f"The list holds {MOST_FILMS:,} films; the rest was left out. Clear the list, "
-                    "or read many at once with `python -m cxr_core predict`."
+                    "or read many at once with `python -m cxr_core screen`."
+                )
+                break
+            new = isinstance(source, bytes) and (film is None or film.source is None)
+            if new and self._held() + len(data) > MOST_HELD:
+                self.left_out = (
+                    f"{name} and what came after it were left out: the files on the list fill "
+                    f"{MOST_HELD // 2**30} GB already. Drop them again when these are read, or "
+                    "read many at once with `python -m cxr_core screen`."
                 )
                 break
             if film is None or film.problem:
@@ -233,6 +242,11 @@ class Worklist:
             film.name, film.source, film.problem = name, source, ""
             film.test_film, film.study = test_film or film.test_film, _study(data)
         self.unkept = journal.keep(*events)
+
+    def _held(self) -> int:
+        """Count the bytes of all files in memory."""
+        sources = [film.source for film in list(self.films.values())]
+        return sum(len(source) for source in sources if isinstance(source, bytes))
 
     def clear(self) -> None:
         """Take every film off the list; what was answered stays in the records."""
@@ -280,8 +294,10 @@ class Worklist:
     def step(self) -> bool:
         """Enter or read one film; say whether there was one."""
         if self.coming:
-            self._enter(self.coming[:1])
-            del self.coming[:1]
+            first = self.coming[0]
+            self._enter([first])
+            if self.coming[:1] == [first]:  # unless the list was cleared meanwhile
+                del self.coming[0]
             return True
         card, waiting = self.card, self.waiting()
         if card is None or not waiting:
