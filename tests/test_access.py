@@ -29,7 +29,7 @@ from joserfc import jwt
 from joserfc.jwk import RSAKey
 from playwright.sync_api import BrowserContext, Page, expect
 from streamlit import config
-from streamlit.runtime.secrets import Secrets
+from streamlit.runtime.secrets import Secrets, secrets_singleton
 from streamlit.testing.v1 import AppTest
 from test_browser import browser, running  # noqa: F401 (a fixture)
 
@@ -93,6 +93,13 @@ class Server:
 
     def behind_proxy(self, value: str = "1") -> None:
         self._patch.setenv(access.PROXY, value)
+
+
+@pytest.fixture(autouse=True)
+def forgotten() -> Iterator[None]:
+    """What Streamlit itself has read of a test's file of secrets is not for the next test."""
+    yield
+    secrets_singleton._reset()
 
 
 @pytest.fixture
