@@ -59,8 +59,9 @@ def local(subject: Subject, one: LabelReport) -> None:
 def _intake(card: ModelCard, key: str) -> None:
     """Ask for scores and labels; for a folder of the server those who may see its folders."""
     note(
-        f"Scores: what `predict --model {card.name} --csv` wrote. Truth: image names, patients, "
-        f"and 0 or 1 for each finding. From {ENOUGH} films on something can be said."
+        f"Scores: the file that python -m cxr_core predict --model {card.name} --csv wrote. Truth: "
+        f"image names, patients, and 0 or 1 for each finding. From {ENOUGH} films on something "
+        "can be said."
     )
     left, right = st.columns(2)
     scores = left.file_uploader("Scores of your films, CSV", key=f"{key}-scores")

@@ -18,7 +18,7 @@ from cxr_core.ui.dashboard.subject import Subject, cell, heading, note, shown
 
 COLUMNS = (
     *("films", "refused", "with caution", "flagged", "cannot tell", "readers against"),
-    *("index", "by chance", "KS distance", "scores"),
+    *("index", "by chance", "KS distance", "drift"),
 )
 
 
@@ -85,11 +85,11 @@ def _drift(one: Drift) -> str:
         f'<td class="number">{"not known" if value is None else f"{value:.2f}"}</td>'
         for value in (one.psi, one.chance, one.ks)
     )
-    return f"{numbers}<td>{one.verdict}</td>"
+    return f'{numbers}<td class="number">{one.verdict}</td>'
 
 
 def _inputs(inputs: tuple[Drift, ...]) -> str:
-    names = ("films", "first films", "index", "by chance", "KS distance", "measure")
+    names = ("films", "first films", "index", "by chance", "KS distance", "drift")
     head = "".join(f'<th class="number">{name}</th>' for name in names)
     rows = "".join(
         f'<tr><th scope="row">{escape(one.what.capitalize())}</th>'
