@@ -184,6 +184,15 @@ def wait_for_film(page: Page, *, number: int = 0) -> np.ndarray:
     pytest.fail("no film was drawn")
 
 
+def wait_for_colour(page: Page) -> float:
+    """Wait until a map lies on the film; return the share of it that is coloured, or 0."""
+    for _ in range(100):
+        if share := colourful(wait_for_film(page)):
+            return share
+        page.wait_for_timeout(100)
+    return 0.0
+
+
 def scheme(page: Page) -> str:
     script = "getComputedStyle(document.querySelector('.stApp')).colorScheme"
     return str(page.evaluate(script))
@@ -394,8 +403,10 @@ def test_what_is_withheld_is_shown_at_a_click(browser: BrowserContext, server: s
     assert colourful(wait_for_film(page)) == 0
     page.get_by_role("button", name="Show it all the same").click()
     expect(page.get_by_text("This explains pneumonia, which was not flagged.")).to_be_visible()
+    # The map comes once Keras is loaded, and its words with it.
+    expect(page.get_by_text("Grad-CAM:")).to_be_visible()
     settled(page)
-    assert colourful(wait_for_film(page)) > 0.02
+    assert wait_for_colour(page) > 0.02
     assert witness.complaints == []
 
 

@@ -93,9 +93,12 @@ def test_every_recipe_goes_from_folder_to_registered_model(name, phantom_folder,
     assert sorted(path.name for path in folder.iterdir()) == [
         "card.json",
         "evaluation.json",
+        "graph.json",
         "history.csv",
         "model.keras",
+        "model.onnx",
         "predictions.csv",
+        "validation.csv",
     ]
     card, report, table = load_card("made"), load_evaluation("made"), load_predictions("made")
     assert card.labels == tuple(get_recipe(name).labels) == tuple(x.label for x in report.labels)
