@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from cxr_core import parts as parts_module
+from cxr_core.calibration import probabilities
 from cxr_core.cards import load_card, load_evaluation, load_history, load_predictions
 from cxr_core.classifier import load_classifier
 from cxr_core.datasets import (
@@ -108,7 +109,10 @@ def test_every_recipe_goes_from_folder_to_registered_model(name, phantom_folder,
     assert set(recipe.reported) <= set(facts["as_sources_count"])
     assert facts["in_two_parts"] == 0 or recipe.protocol.resplit == "film"
     if recipe.sensitivity is None and recipe.activation == "sigmoid":
-        assert set(card.operating_points) <= {0.5, None}
+        # 0.5 as the source means it: before calibration.
+        halves = probabilities(np.zeros(len(card.labels)), card.calibration, "sigmoid")
+        for point, half in zip(card.operating_points, halves, strict=True):
+            assert point is None or point == pytest.approx(half, rel=1e-9)
     again = score_split(load_classifier("made"), recipe, data, "test")
     assert again.files == table.files
     np.testing.assert_allclose(again.y_score, table.y_score, atol=1e-5)
