@@ -18,6 +18,8 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 
 from cxr_core.__main__ import main
 from cxr_core.phantom import png_bytes, sample_film, thorax
+from cxr_core.service import server
+from cxr_core.service.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 TOKEN = "a-token-of-tests"
@@ -177,3 +179,12 @@ def test_what_cannot_be_served_is_told_before_anything_loads(tiny_models, monkey
             assert main(["serve", *options]) == 2
             out, err = capsys.readouterr()
             assert (out, len(err.splitlines())) == ("", 1) and told in err
+
+
+def test_an_answer_does_not_wait_for_the_client_to_confirm_its_head():
+    with (
+        server._listening(Settings(models=("tiny",), port=0)) as listener,
+        socket.create_connection(listener.getsockname()[:2]),
+        listener.accept()[0] as accepted,
+    ):
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
