@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from playwright.sync_api import Page, sync_playwright
 
 from cxr_core import overlays
+from cxr_core.errors import ArgumentError
 from cxr_core.images import Facts, Radiograph
 from cxr_core.phantom import thorax
 from cxr_core.preprocess import Placement, Preprocessing, place, restore
@@ -40,12 +41,14 @@ async ({ html, css, film, viewer }) => {
   const module = (text) => import(URL.createObjectURL(new Blob([text], {type: "text/javascript"})));
   const [hold, show] = [(await module(film)).default, (await module(viewer)).default];
   document.body.innerHTML =
-    `<input id="typing"><div id="film"></div><div id="host"><style>${css}</style>${html}</div>`;
+    `<input id="typing"><div id="film"></div><div id="film-1"></div>` +
+    `<div id="host"><style>${css}</style>${html}</div>`;
   document.body.style.margin = 0;
   const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
   const at = (id) => document.getElementById(id);
   Object.assign(globalThis, { hold, bytes, told: [] });
-  globalThis.sendFilm = (text) => hold({ data: bytes(text), parentElement: at("film") });
+  globalThis.sendFilm = (text, place = "film") =>
+    hold({ data: bytes(text), parentElement: at(place) });
   globalThis.sendPanes = (text) => show({ data: bytes(text), parentElement: at("host"),
     setTriggerValue: (name, value) => told.push([name, value]) });
   globalThis.frames = () => new Promise((done) =>
@@ -76,10 +79,14 @@ class Room:
 
     def send(self, film: Film, *panes: Pane, region: Any = None, asks: bool = True) -> None:
         self.page.evaluate("text => sendFilm(text)", packed(sent(film)))
+        for pane in panes:
+            if pane.film is not None:
+                self.page.evaluate("text => sendFilm(text, 'film-1')", packed(sent(pane.film)))
         self.draw(film, *panes, region=region, asks=asks)
 
     def draw(self, film: Film, *panes: Pane, region: Any = None, asks: bool = True) -> None:
-        told = canvas.packed_panes(film.name, panes, region, asks=asks)
+        names = [(pane.film or film).name for pane in panes]
+        told = canvas.packed_panes(film.name, panes, region, asks=asks, films=names)
         self.page.evaluate("async (text) => { sendPanes(text); await frames(); }", packed(told))
 
     def turn(self, notches: int, zoom: float) -> None:
@@ -226,7 +233,7 @@ def test_sixteen_bits_survive_a_narrow_window(either_room: Room) -> None:
     either_room.send(film, PLAIN)
     assert len(np.unique(either_room.film_pixels(film))) <= 2
     either_room.page.evaluate(
-        "Object.assign(document.querySelector('.viewer').viewer.view,"
+        "Object.assign(document.querySelector('.viewer').viewer.panes[0].greys,"
         " { width: 16 / 65535, level: 0.5 + 8 / 65535 })"
     )
     row = either_room.film_pixels(film)[HEIGHT // 2, :, 0]
@@ -660,6 +667,153 @@ def test_two_panes_are_looked_at_alike(room: Room) -> None:
     assert room.page.locator("canvas").count() == 1
 
 
+# --- two films ---
+
+# From the first film to the second: as a similarity in pixels, 0.8 times as large and moved.
+NOW, BEFORE = (HEIGHT, WIDTH), (200, 260)
+ALIGN = np.array([[0.8 * 240 / 260, 0, 0.1], [0, 0.8 * 300 / 200, -0.05]])
+PLACES = np.array([[0.35, 0.3], [0.6, 0.55]])
+
+
+def dots_film(name: str, shape: tuple[int, int], places: np.ndarray) -> Film:
+    """Soft dots at places in shares of the width and height: no grid moves their middle."""
+    y, x = np.mgrid[: shape[0], : shape[1]] + 0.5
+    pixels = np.zeros(shape)
+    for across, down in places * (shape[1], shape[0]):
+        pixels += np.exp(-((x - across) ** 2 + (y - down) ** 2) / 18)
+    return film_of(pixels.clip(0, 1), name=name)
+
+
+def dots(pixels: np.ndarray) -> np.ndarray:
+    """Where the two dots lie on a canvas, in pixels: the upper first."""
+    light = np.where(pixels[..., 0] > 100, pixels[..., 0].astype(float), 0)
+    rows = np.flatnonzero(light.any(axis=1))
+    cut = rows[np.argmax(np.diff(rows))] + 1
+    found = []
+    for part, top in ((light[:cut], 0), (light[cut:], cut)):
+        y, x = np.mgrid[: part.shape[0], : part.shape[1]] + 0.5
+        found.append([(part * x).sum() / part.sum(), (part * y).sum() / part.sum() + top])
+    return np.array(found)
+
+
+def aligned_pair() -> tuple[Film, Film]:
+    there = PLACES @ ALIGN[:, :2].T + ALIGN[:, 2]
+    return dots_film("one", NOW, PLACES), dots_film("before", BEFORE, there)
+
+
+@browser_only
+def test_a_pane_may_carry_its_own_film(either_room: Room) -> None:
+    now, before = chest(), film_of(thorax(*BEFORE, seed=5).pixels, name="before", bits=12)
+    either_room.send(now, PLAIN, Pane("Before", "Film of before", film=before))
+    for number, film in enumerate((now, before)):
+        shown = either_room.pixels(number)[..., 0]
+        scale = min(np.divide(shown.shape, film.shown.shape))
+        rows, columns = (
+            ((np.arange(there) + 0.5 - there / 2) / scale + here / 2).clip(0, here - 1).astype(int)
+            for there, here in zip(shown.shape, film.shown.shape, strict=True)
+        )
+        height, width = (np.multiply(film.shown.shape, scale)).astype(int)
+        top, left = (shown.shape[0] - height) // 2, (shown.shape[1] - width) // 2
+        inside = np.s_[top + 2 : top + height - 2, left + 2 : left + width - 2]
+        expected = overlays.to_grey(film.shown)[rows[:, None], columns].astype(int)
+        assert np.abs(shown - expected)[inside].mean() < 3, "the whole of it, fitted"
+    assert sorted(either_room.page.evaluate("[...cxrViewer.films.keys()]")) == ["before", "one"]
+
+
+@browser_only
+@pytest.mark.parametrize("hand", [0, 1])
+def test_linked_panes_show_the_same_anatomy(either_room: Room, hand: int) -> None:
+    """Whatever is done in either pane, corresponding places lie at the same point of both."""
+    room = either_room
+    now, before = aligned_pair()
+    room.send(now, PLAIN, Pane("Before", "Film of before", film=before, align=ALIGN))
+
+    def agree() -> np.ndarray:
+        found = [dots(room.pixels(number)) for number in (0, 1)]
+        assert np.abs(found[0] - found[1]).max() < 1.5
+        return found[hand]
+
+    first = agree()
+    zoomed = room.page.locator("canvas").nth(hand)
+    box = zoomed.bounding_box()
+    assert box is not None
+    pointer = np.round(first.mean(axis=0))
+    room.page.mouse.move(box["x"] + pointer[0], box["y"] + pointer[1])
+    room.turn(3, zoom=1.2**3)
+    second = agree()
+    expected = pointer + (first - pointer) * 1.2**3
+    assert np.abs(second - expected).max() < 1.5, "zoomed to the pointer"
+    room.page.mouse.down(button="right")
+    room.page.mouse.move(box["x"] + pointer[0] + 20, box["y"] + pointer[1] - 12, steps=3)
+    room.page.mouse.up(button="right")
+    assert agree() - second == pytest.approx(np.tile([20, -12], (2, 1)), abs=1.5)
+
+
+@browser_only
+def test_fitted_both_films_show_whole(room: Room) -> None:
+    now, before = (film_of(np.full(shape, 0.8), name=name) for name, shape in
+                   (("one", NOW), ("before", BEFORE)))  # fmt: skip
+    align = ALIGN + np.array([[0, 0, 0.2], [0, 0, 0]])
+    room.send(now, PLAIN, Pane("Before", "Film of before", film=before, align=align))
+    for number, film in enumerate((now, before)):
+        lit = room.pixels(number)[..., 0] > 100
+        rows, columns = np.flatnonzero(lit.any(axis=1)), np.flatnonzero(lit.any(axis=0))
+        height, width = np.ptp(rows) + 1, np.ptp(columns) + 1
+        assert width / height == pytest.approx(film.shown.shape[1] / film.shown.shape[0], rel=0.02)
+        assert max(width / lit.shape[1], height / lit.shape[0]) > 0.5
+
+
+@browser_only
+def test_each_film_has_its_window_and_both_turn_together_when_linked(room: Room) -> None:
+    now, before = (film_of(np.full(shape, grey), name=name) for name, shape, grey in
+                   (("one", NOW, 0.5), ("before", BEFORE, 0.4)))  # fmt: skip
+    room.send(now, PLAIN, Pane("Before", "Film of before", film=before))
+
+    def middles() -> list[int]:
+        shown = [room.pixels(number)[..., 0] for number in (0, 1)]
+        return [int(one[one.shape[0] // 2, one.shape[1] // 2]) for one in shown]
+
+    def brighter(number: int) -> None:
+        room.page.locator("canvas").nth(number).press("Shift+ArrowUp")
+        room.page.locator("canvas").nth(number).press("Shift+ArrowUp")
+
+    assert middles() == pytest.approx([127.5, 102], abs=1)
+    brighter(1)
+    assert middles() == pytest.approx([127.5, 127.5], abs=1), "this film alone"
+    room.press("Link")
+    brighter(0)
+    assert middles() == pytest.approx([153, 153], abs=1), "both"
+    room.press("Invert")
+    assert middles() == pytest.approx([102, 102], abs=1)
+    room.press("Reset")
+    assert middles() == pytest.approx([127.5, 102], abs=1)
+    room.draw(now, PLAIN)
+    assert room.page.get_by_role("button", name="Link").is_hidden()
+
+
+@browser_only
+def test_only_the_film_looked_at_is_asked_about(room: Room) -> None:
+    now, before = aligned_pair()
+    panes = PLAIN, Pane("Before", "Film of before", film=before)
+    room.send(now, *panes, region=(0.2, 0.2, 0.3, 0.3))
+    assert [one.is_visible() for one in room.page.locator(".region").all()] == [True, False]
+    room.page.mouse.click(*room.point(0.5, 0.5, number=1))
+    room.page.locator("canvas").nth(1).press("Enter")
+    assert room.told() == []
+    room.page.mouse.click(*room.point(0.5, 0.5, number=0))
+    assert room.told() == [["asked", pytest.approx([0.5, 0.5], abs=0.01)]]
+
+
+@browser_only
+def test_a_film_beside_waits_for_the_film_looked_at(room: Room) -> None:
+    now, before = aligned_pair()
+    room.page.evaluate("text => sendFilm(text, 'film-1')", packed(sent(before)))
+    room.draw(now, PLAIN, Pane("Before", "Film of before", film=before, align=ALIGN))
+    assert (room.pixels(1) == 0).all()
+    room.page.evaluate("text => sendFilm(text)", packed(sent(now)))
+    assert (room.pixels(1) > 0).any()
+
+
 # --- what Python packs and hears ---
 
 
@@ -739,6 +893,34 @@ def test_a_mended_film_is_sent_anew(monkeypatch: pytest.MonkeyPatch) -> None:
         film.shown = pixels
         canvas.show(film, [PLAIN], None, None)
     assert names[0] == names[2] != names[1]
+
+
+def test_each_film_is_sent_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    sends: list[tuple[str, str]] = []
+    shown: list[dict[str, Any]] = []
+    monkeypatch.setattr(
+        canvas, "_film", lambda *, key, data: sends.append((key, unpacked(data)[0]["film"]))
+    )
+    monkeypatch.setattr(canvas, "_viewer", lambda **told: shown.append(unpacked(told["data"])[0]))
+    now, before = aligned_pair()
+    canvas.show(now, [PLAIN, Pane("Before", "", film=before, align=ALIGN)], None, None)
+    assert len({key for key, _ in sends}) == len({name for _, name in sends}) == len(sends) == 2
+    (told,) = shown
+    assert [pane["film"] for pane in told["panes"]] == [name for _, name in sends]
+    assert told["film"] == sends[0][1]
+    assert [pane["align"] for pane in told["panes"]] == [None, ALIGN.tolist()]
+    sends.clear()
+    canvas.show(now, [PLAIN, Pane("Same", "", film=now)], None, None)
+    assert len(sends) == 1
+
+
+@pytest.mark.parametrize(
+    "align",
+    [np.eye(3), np.zeros((2, 3)), np.full((2, 3), np.nan), np.array([[1, 2, 0], [2, 4, 0]])],
+)
+def test_films_are_aligned_by_what_can_be_turned_round(align: np.ndarray) -> None:
+    with pytest.raises(ArgumentError, match=r"\(2, 3\) affine"):
+        canvas.packed_panes("one", [Pane("Before", "", align=align)], None, asks=False)
 
 
 def test_square_of_a_letterboxed_film_leaves_out_the_padding() -> None:

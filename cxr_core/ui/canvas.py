@@ -18,6 +18,7 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from cxr_core import overlays
+from cxr_core.errors import ArgumentError
 from cxr_core.preprocess import Box, Placement
 from cxr_core.ui.session import Film
 
@@ -52,17 +53,22 @@ class Layer:
 
 @dataclass(frozen=True)
 class Pane:
-    """One view of the film.
+    """One view of a film.
 
     Attributes:
         name: Written under it where there are two.
         title: What it shows, for those who cannot see it.
         layer: The map over the film; None for the film alone.
+        film: Shown instead of the film that is looked at; None for that.
+        align: (2, 3) affine from places on the film looked at to places on this one, both in
+            shares of width and height; None when both are simply fitted.
     """
 
     name: str
     title: str
     layer: Layer | None = None
+    film: Film | None = None
+    align: NDArray[np.float64] | None = None
 
 
 def square_of(placement: Placement) -> Box:
@@ -73,24 +79,40 @@ def square_of(placement: Placement) -> Box:
 
 
 def show(film: Film, panes: Sequence[Pane], region: Box | None, asked: Asked | None) -> None:
-    """Draw the film, once for each pane; all are looked at alike.
+    """Draw the film, once for each pane that has no film of its own; all are looked at alike.
 
     Args:
         film: On screen.
         panes: One or two.
         region: Outlined on the film.
         asked: Told of clicks on the film; None when they mean nothing.
+
+    Raises:
+        ArgumentError: When a pane's `align` is not a (2, 3) affine that can be turned round.
     """
-    pixels = _shown_pixels(film)
-    name = blake2b(pixels.tobytes(), digest_size=16).hexdigest()
+    sent: list[str] = []
     with st.container(key="film-sent"):
-        _film(key="film-bytes", data=packed_film(film, name, pixels))
+        name = _send(film, sent)
+        films = [name if pane.film is None else _send(pane.film, sent) for pane in panes]
     with st.container(key="lightbox"):
         _viewer(
             key=KEY,
-            data=packed_panes(name, panes, region, asks=asked is not None),
+            data=packed_panes(name, panes, region, asks=asked is not None, films=films),
             on_asked_change=lambda: _hear(asked),
         )
+
+
+def _send(film: Film, sent: list[str]) -> str:
+    """Send a film, unless it is among those sent; return its name, which is that of its pixels.
+
+    So a mended film is another.
+    """
+    pixels = _shown_pixels(film)
+    name = blake2b(pixels.tobytes(), digest_size=16).hexdigest()
+    if name not in sent:
+        _film(key=f"film-bytes-{len(sent)}", data=packed_film(film, name, pixels))
+        sent.append(name)
+    return name
 
 
 def _hear(asked: Asked | None) -> None:
@@ -111,7 +133,7 @@ def _shown_pixels(film: Film) -> NDArray[Any]:
 
 
 def packed_film(film: Film, name: str, pixels: NDArray[Any]) -> bytes:
-    """Pack a film under a name, which is that of its pixels: a mended film is another."""
+    """Pack a film under a name."""
     height, width = pixels.shape
     header = {
         "film": name,
@@ -123,8 +145,26 @@ def packed_film(film: Film, name: str, pixels: NDArray[Any]) -> bytes:
     return pack(header, pixels=np.ascontiguousarray(pixels).view(np.uint8))
 
 
-def packed_panes(film: str, panes: Sequence[Pane], region: Box | None, *, asks: bool) -> bytes:
-    """Pack what is drawn over the film of a name, and whether a click on it means anything."""
+def packed_panes(
+    film: str,
+    panes: Sequence[Pane],
+    region: Box | None,
+    *,
+    asks: bool,
+    films: Sequence[str] | None = None,
+) -> bytes:
+    """Pack what is drawn over the film of a name, and whether a click on it means anything.
+
+    Args:
+        film: Name of the film that is looked at.
+        panes: One or two.
+        region: Outlined on it.
+        asks: Whether a click on it means anything.
+        films: Name of each pane's film; None when all show the film that is looked at.
+
+    Raises:
+        ArgumentError: When a pane's `align` is not a (2, 3) affine that can be turned round.
+    """
     arrays: dict[str, NDArray[Any]] = {}
     told = []
     for number, pane in enumerate(panes):
@@ -140,8 +180,28 @@ def packed_panes(film: str, panes: Sequence[Pane], region: Box | None, *, asks: 
                 "ends": pane.layer.ends, "lined": pane.layer.lined, "level": overlays.LEVEL,
                 "lines": overlays.line_colours(pane.layer.signed),
             }  # fmt: skip
-        told.append({"film": film, "name": pane.name, "title": pane.title, "layer": layer})
-    return pack({"panes": told, "region": region, "asks": asks}, **arrays)
+        told.append({
+            "film": film if films is None else films[number], "name": pane.name,
+            "title": pane.title, "layer": layer, "align": _aligned(pane),
+        })  # fmt: skip
+    return pack({"film": film, "panes": told, "region": region, "asks": asks}, **arrays)
+
+
+def _aligned(pane: Pane) -> list[list[float]] | None:
+    if pane.align is None:
+        return None
+    align = np.asarray(pane.align, np.float64)
+    if align.shape != (2, 3) or not np.isfinite(align).all() or not _turns_round(align):
+        raise ArgumentError(
+            f"align of the pane '{pane.name}' must be a (2, 3) affine that can be turned round, "
+            f"but {align.tolist()} came. Give None where the films are not aligned."
+        )
+    rows: list[list[float]] = align.tolist()
+    return rows
+
+
+def _turns_round(align: NDArray[np.float64]) -> bool:
+    return bool(abs(np.linalg.det(align[:, :2])) > 1e-6)
 
 
 def pack(header: dict[str, Any], **arrays: NDArray[Any]) -> bytes:

@@ -1,5 +1,5 @@
 // Holds one film for the viewers of the page, so that a new map need not bring the film again.
-// Draws nothing. Only the film on screen is held: the one before it is let go.
+// Draws nothing. Only what is on screen is held: the film before it is let go.
 
 export default function hold({ data, parentElement }) {
   const { films } = SHARED, { header, array } = unpack(data);

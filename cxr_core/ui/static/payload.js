@@ -18,6 +18,7 @@ function unpack(bytes) {
 const SHARED = (globalThis.cxrViewer ??= {
   films: new Map(), // by name: { width, height, fullWidth, bytes, pixels, holder }
   views: new Map(), // by film: how it is looked at
+  greys: new Map(), // by film: its window
   look: null, // opacity, threshold and style, whatever the film
 });
 const ARRIVED = "cxr-film";

@@ -2,9 +2,9 @@
 //
 // Python is told of a click on the film, and of nothing else: all the rest happens here.
 
-const PLAIN = { opacity: 50, threshold: 0, style: "both" };
+const PLAIN = { opacity: 50, threshold: 0, style: "both", linked: false };
 const STYLES = ["heatmap", "contour", "both"];
-const NAMES = { i: "invert", f: "fit", 1: "exact", 0: "reset", "?": "help" };
+const NAMES = { i: "invert", f: "fit", 1: "exact", 0: "reset", l: "link", "?": "help" };
 const ZOOMS = { "+": 1.2, "=": 1.2, "-": 1 / 1.2 };
 const STEPS = { arrowleft: [1, 0], arrowright: [-1, 0], arrowup: [0, 1], arrowdown: [0, -1] };
 const STILL = 4; // pixels that a click may move
@@ -36,13 +36,29 @@ class Pane {
     this.figure.remove();
   }
 
+  // Its film, once that is there and the film looked at, to which it is linked, too.
   get film() {
-    return SHARED.films.get(this.told.film);
+    const looked = SHARED.films.get(this.viewer.looked);
+    return looked && SHARED.films.get(this.told.film);
+  }
+
+  get link() {
+    return new Link(SHARED.films.get(this.viewer.looked), this.film, this.told.align);
+  }
+
+  get greys() {
+    return SHARED.greys.get(this.told.film);
+  }
+
+  // Whether it shows the film that the model answered for.
+  get own() {
+    return this.told.film === this.viewer.looked;
   }
 
   // Take what Python says of this pane: film, title, and a layer or null.
   update(told, array, alone) {
     this.told = told;
+    if (!SHARED.greys.has(told.film)) SHARED.greys.set(told.film, new Greys());
     this.canvas.setAttribute("aria-label", told.title);
     this.layer = told.layer && {
       ...told.layer, values: array(told.layer.values), table: array(told.layer.table),
@@ -78,11 +94,11 @@ class Pane {
   paint() {
     this.fit();
     const { viewer, canvas, film } = this, { look, view } = viewer;
-    const where = film && view.place(canvas, film);
+    const where = film && view.place(this);
     // Painted from a whole pixel on, so that a film at 1:1 is not smeared over two.
     if (film) [where.left, where.top] = [Math.round(where.left), Math.round(where.top)];
     this.painter.paint(film, viewer.bare ? null : this.layer, where, {
-      window: view.window,
+      window: this.greys.through(view.invert),
       opacity: look.opacity / 100,
       threshold: look.threshold / 100,
       heat: look.style !== "contour",
@@ -91,7 +107,7 @@ class Pane {
     });
     canvas.classList.toggle("moved", view.zoom > 1);
     const frame = this.figure.querySelector(".region"), box = viewer.region;
-    frame.hidden = !box || !film;
+    frame.hidden = !box || !film || !this.own;
     if (frame.hidden) return;
     const dense = canvas.width / canvas.clientWidth;
     const across = (share) => (where.left + share * film.width * where.scale) / dense;
@@ -143,8 +159,8 @@ class Hands {
     const [across, down] = [now[0] - before[0], now[1] - before[1]];
     if (this.down.size > 1) this.pinch(event.pointerId, before, now);
     else if (event.pointerType === "touch" || event.shiftKey || event.buttons !== 1)
-      view.move(across, down, pane.canvas, pane.film);
-    else view.adjust(across / pane.canvas.width, -down / pane.canvas.height);
+      view.move(across, down, pane);
+    else pane.viewer.adjust(across / pane.canvas.width, -down / pane.canvas.height, pane);
     this.down.set(event.pointerId, now);
     pane.viewer.refresh();
   }
@@ -153,18 +169,17 @@ class Hands {
     const other = [...this.down].find(([pointer]) => pointer !== moving)[1];
     const apart = (point) => Math.hypot(point[0] - other[0], point[1] - other[1]);
     const middle = [(now[0] + other[0]) / 2, (now[1] + other[1]) / 2];
-    const { view } = this.pane.viewer, { canvas, film } = this.pane;
-    view.zoomAt(middle, apart(now) / Math.max(apart(before), 1), canvas, film);
-    view.move((now[0] - before[0]) / 2, (now[1] - before[1]) / 2, canvas, film);
+    const { view } = this.pane.viewer;
+    view.zoomAt(middle, apart(now) / Math.max(apart(before), 1), this.pane);
+    view.move((now[0] - before[0]) / 2, (now[1] - before[1]) / 2, this.pane);
   }
 
   release(event) {
     const known = this.down.has(event.pointerId), alone = this.down.size === 1;
     this.forget(event);
     if (!known || !alone || this.moved || event.button !== 0 || event.shiftKey) return;
-    const { pane } = this;
-    const at = pane.viewer.view.under(pane.point(event), pane.canvas, pane.film);
-    if (at.every((share) => share >= 0 && share < 1)) pane.viewer.ask(at);
+    const { pane } = this, at = pane.viewer.view.under(pane.point(event), pane);
+    if (pane.own && at.every((share) => share >= 0 && share < 1)) pane.viewer.ask(at);
   }
 
   forget(event) {
@@ -176,7 +191,7 @@ class Hands {
     if (!pane.film) return;
     event.preventDefault();
     const notches = event.deltaY / (event.deltaMode ? 3 : 100);
-    pane.viewer.view.zoomAt(pane.point(event), 1.2 ** -notches, pane.canvas, pane.film);
+    pane.viewer.view.zoomAt(pane.point(event), 1.2 ** -notches, pane);
     pane.viewer.refresh();
   }
 }
@@ -208,6 +223,7 @@ class Viewer {
     this.tell = tell;
     this.asks = header.asks;
     this.region = header.region;
+    this.looked = header.film;
     const { panes } = header, room = this.find(".panes");
     while (this.panes.length > panes.length) this.panes.pop().close();
     while (this.panes.length < panes.length) {
@@ -216,9 +232,10 @@ class Viewer {
     }
     room.classList.toggle("pair", panes.length > 1);
     panes.forEach((told, k) => this.panes[k].update(told, array, panes.length === 1));
-    const { views } = SHARED, { film } = panes[0];
-    if (!views.has(film)) views.set(film, new View());
-    this.view = views.get(film);
+    const { views } = SHARED;
+    if (!views.has(this.looked)) views.set(this.looked, new View());
+    this.view = views.get(this.looked);
+    this.find("[name=link]").hidden = panes.every(({ film }) => film === this.looked);
     this.refresh();
   }
 
@@ -226,6 +243,11 @@ class Viewer {
     this.gone.abort();
     this.panes.forEach((pane) => pane.close());
     this.sizes.disconnect();
+  }
+
+  // The pane of the film looked at.
+  get main() {
+    return this.panes.find((pane) => pane.own) ?? this.panes[0];
   }
 
   get bare() {
@@ -248,21 +270,23 @@ class Viewer {
       this.find(`[name=${name}]`).setAttribute("aria-pressed", on);
     press("original", this.bare);
     press("invert", view.invert);
+    press("link", look.linked);
     for (const name of ["opacity", "threshold"]) {
       this.find(`[name=${name}]`).value = look[name];
       this.find(`[name=${name}]`).setAttribute("aria-valuetext", `${look[name]} per cent`);
     }
     for (const name of STYLES) press(name, look.style === name);
     this.find(".strip").classList.toggle("idle", !this.panes.some((pane) => pane.layer));
-    const { canvas, film } = this.panes[0], parts = [];
-    if (film && !view.whole) parts.push(`${(view.zoom / view.exactly(canvas, film)).toFixed(2)} : 1`);
-    if (view.width !== 1 || view.level !== 0.5)
-      parts.push(`window ${view.width.toFixed(2)}, level ${view.level.toFixed(2)}`);
+    const pane = this.main, parts = [];
+    if (pane.film && !view.whole)
+      parts.push(`${(view.zoom / view.exactly(pane)).toFixed(2)} : 1`);
+    for (const { width, level, plain } of new Set(this.panes.map((one) => one.greys)))
+      if (!plain) parts.push(`window ${width.toFixed(2)}, level ${level.toFixed(2)}`);
     this.find("output").textContent = parts.join(" · ");
   }
 
   buttons() {
-    for (const name of ["original", "invert", "fit", "exact", "reset", "help"])
+    for (const name of ["original", "invert", "link", "fit", "exact", "reset", "help"])
       this.find(`[name=${name}]`).onclick = () => this[name]();
     for (const name of STYLES)
       this.find(`[name=${name}]`).onclick = () => this.set({ style: name });
@@ -291,15 +315,27 @@ class Viewer {
   }
 
   exact() {
-    const { canvas, film } = this.panes[0];
-    if (!film) return;
+    const pane = this.main;
+    if (!pane.film) return;
     this.view.fit();
-    this.view.zoomTo(this.view.exactly(canvas, film), canvas, film);
+    this.view.zoomTo(this.view.exactly(pane), pane);
     this.refresh();
+  }
+
+  // Open the windows of two films together, or each alone.
+  link() {
+    this.set({ linked: !this.look.linked });
+  }
+
+  // Open the window of a pane's film; that of the other likewise, where they are linked.
+  adjust(wider, brighter, pane) {
+    const panes = this.look.linked ? this.panes : [pane];
+    for (const greys of new Set(panes.map((one) => one.greys))) greys.adjust(wider, brighter);
   }
 
   reset() {
     Object.assign(this.view, new View());
+    for (const pane of this.panes) Object.assign(pane.greys, new Greys());
     this.fixed = false;
     this.set(PLAIN);
   }
@@ -333,15 +369,15 @@ class Viewer {
 
   // Move, zoom, or ask by keys; what needs one pane only does so when it has the focus.
   steer(key, shift, pane) {
-    const { canvas, film } = pane ?? this.panes[0];
+    const { canvas, film } = pane ?? this.main;
     const middle = [canvas.width / 2, canvas.height / 2], [across, down] = STEPS[key] ?? [];
     if (!film) return false;
-    if (key in ZOOMS) this.view.zoomAt(middle, ZOOMS[key], canvas, film);
+    if (key in ZOOMS) this.view.zoomAt(middle, ZOOMS[key], pane ?? this.main);
     else if (!pane) return false;
-    else if (key === "enter") this.ask(this.view.under(middle, canvas, film));
+    else if (key === "enter" && pane.own) this.ask(this.view.under(middle, pane));
     else if (!(key in STEPS)) return false;
-    else if (shift) this.view.adjust(-0.05 * across, 0.05 * down);
-    else this.view.move(0.08 * canvas.width * across, 0.08 * canvas.height * down, canvas, film);
+    else if (shift) this.adjust(-0.05 * across, 0.05 * down, pane);
+    else this.view.move(0.08 * canvas.width * across, 0.08 * canvas.height * down, pane);
     this.refresh();
     return true;
   }
