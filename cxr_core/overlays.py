@@ -39,6 +39,17 @@ INFERNO = (
     "#57106e", "#71196e", "#8c2369", "#a52c60", "#bf3952", "#d54a41",
     "#e75e2e", "#f47918", "#fb9706", "#fbb61a", "#f6d746",
 )  # fmt: skip
+# The same of "viridis" and "cividis" (the latter is alike to readers who do not tell red from
+# green), from 0.12 and 0.05 of them, for viewers that let their readers choose.
+VIRIDIS = (
+    "#472a7a", "#404688", "#355e8d", "#2b748e", "#23898e", "#1f9f88",
+    "#2eb37c", "#56c667", "#89d548", "#c5e021", "#fde725",
+)  # fmt: skip
+CIVIDIS = (
+    "#002b62", "#233c6e", "#404c6c", "#575d6d", "#6d6f72", "#828079",
+    "#999277", "#b3a670", "#ccba64", "#e6d051", "#fee838",
+)  # fmt: skip
+COLOURS = {"Inferno": INFERNO, "Viridis": VIRIDIS, "Cividis": CIVIDIS}
 AGAINST, FOR = ("#2a5f9e", "#4da3ff"), ("#94520f", "#f28a1e")  # from weak to strong
 # Where lines run, unless told otherwise: a share of where the colours end.
 LEVEL = 0.5
@@ -203,11 +214,11 @@ def _levels(scaled: Floats, signed: bool) -> Bytes:
 
 
 @cache
-def colour_table(signed: bool) -> Bytes:
+def colour_table(signed: bool, colours: str = "Inferno") -> Bytes:
     """Return the colour and alpha of each level, uint8 (256, 4), read-only.
 
-    Levels run from nothing to the peak; signed ones from against (1) over neither (128,
-    transparent) to for (255).
+    Levels run from nothing to the peak, in `colours`, which is one of COLOURS; signed ones
+    from against (1) over neither (128, transparent) to for (255), always in blue and orange.
     """
     if signed:
         share = np.clip((np.arange(256) - 128) / 127, -1, 1)
@@ -216,7 +227,7 @@ def colour_table(signed: bool) -> Bytes:
         )
     else:
         share = np.arange(256) / 255
-        rgb = _between(INFERNO, share)
+        rgb = _between(COLOURS[colours], share)
     ramp = np.clip((np.abs(share) - FADE[0]) / (FADE[1] - FADE[0]), 0, 1)
     alpha = 255 * ramp * ramp * (3 - 2 * ramp)
     table: Bytes = np.rint(np.column_stack((rgb, alpha))).astype(np.uint8)

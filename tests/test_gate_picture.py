@@ -293,6 +293,14 @@ def test_mending_leaves_the_film_that_came_as_it_was(chest):
     assert (turned.digest, turned.facts) == (film.digest, film.facts)
 
 
+def test_an_undone_inversion_inverts_the_windows_of_the_file(chest):
+    film = film_of(chest)
+    film = replace(film, facts=replace(film.facts, windows=(("HARDER", 0.25, 0.75 - 0.125),)))
+    once = mended(film, Mend(TONES[1], "", ""))
+    assert once.facts.windows == (("HARDER", 0.375, 0.75),)
+    assert mended(once, Mend(TONES[1], "", "")).facts.windows == film.facts.windows
+
+
 def test_a_quarter_turn_exchanges_the_spacing_of_rows_and_columns(chest):
     facts = replace(film_of(chest).facts, pixel_spacing_mm=(0.1, 0.2))
     film = replace(film_of(chest), facts=facts)

@@ -852,9 +852,89 @@ def test_the_facts_of_the_header_are_kept() -> None:
     )  # fmt: skip
     facts = read_radiograph(data).facts
     assert (facts.sex, facts.view, facts.body_part, facts.modality) == ("F", "PA", "CHEST", "CR")
-    assert facts.pixel_spacing_mm == (0.143, 0.15)
-    assert read_radiograph(dicom(PixelSpacing=[0.2, 0.3])).facts.pixel_spacing_mm == (0.2, 0.3)
+    assert facts.pixel_spacing_mm == (0.2, 0.2)
     assert facts.colourfulness == 0
+
+
+@pytest.mark.parametrize(
+    ("elements", "spacing", "place"),
+    [
+        ({"ImagerPixelSpacing": [0.143, 0.15]}, (0.143, 0.15), "detector"),
+        ({"ImagerPixelSpacing": [0.1, 0.1], "PixelSpacing": [0.1, 0.1]}, (0.1, 0.1), "detector"),
+        ({"ImagerPixelSpacing": [0.2, 0.2], "PixelSpacing": [0.18, 0.18]}, (0.18, 0.18), "patient"),
+        (
+            {
+                "ImagerPixelSpacing": [0.2, 0.2],
+                "PixelSpacing": [0.2, 0.2],
+                "PixelSpacingCalibrationType": "FIDUCIAL",
+            },
+            (0.2, 0.2),
+            "patient",
+        ),
+        ({"PixelSpacing": [0.2, 0.3]}, (0.2, 0.3), "unknown"),
+        ({"NominalScannedPixelSpacing": [0.2, 0.3]}, (0.2, 0.3), "scanned"),
+        (
+            {"NominalScannedPixelSpacing": [0.2, 0.3], "PixelSpacing": [0.2, 0.3]},
+            (0.2, 0.3),
+            "scanned",
+        ),
+        ({"ImagerPixelSpacing": [0.1, 0.1], "PixelSpacing": [0, 0]}, (0.1, 0.1), "detector"),
+        ({}, None, None),
+    ],
+)
+def test_a_spacing_is_known_with_the_place_where_it_holds(
+    elements: dict[str, Any], spacing: tuple[float, float] | None, place: str | None
+) -> None:
+    """Reference: DICOM PS3.3 10.7.1.1."""
+    facts = read_radiograph(dicom(**elements)).facts
+    assert (facts.pixel_spacing_mm, facts.spacing_at) == (spacing, place)
+
+
+@pytest.mark.parametrize("polarity", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.parametrize("function", ["LINEAR", "LINEAR_EXACT"])
+def test_a_further_window_shows_what_the_film_through_it_would(
+    polarity: str, function: str
+) -> None:
+    ramp = np.arange(4096, dtype=np.uint16).reshape(64, 64)
+    centres, widths = [2048, 1800, 2300], [3000, 901, 801]
+    told = {"PhotometricInterpretation": polarity, "VOILUTFunction": function}
+    names = ["NORMAL", "Dr. Quillon's own, by hand", "HARDER"]
+    film = read_radiograph(
+        dicom(
+            ramp, bits=12, WindowCenter=centres, WindowWidth=widths,
+            WindowCenterWidthExplanation=("LO", names), **told,
+        )
+    )  # fmt: skip
+    assert [name for name, _, _ in film.facts.windows] == ["NORMAL", "", "HARDER"]
+    for (_, low, high), centre, width in zip(film.facts.windows, centres, widths, strict=True):
+        alone = read_radiograph(
+            dicom(ramp, bits=12, WindowCenter=centre, WindowWidth=width, **told)
+        )
+        shown = ((film.pixels - low) / (high - low)).clip(0, 1)
+        np.testing.assert_allclose(shown, alone.pixels, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("elements", "count"),
+    [
+        ({"WindowCenter": [2048, 2048], "WindowWidth": [1000, 3000]}, 1),  # wider than the first
+        ({"WindowCenter": [2048, 2048], "WindowWidth": [3000, 1000]}, 2),
+        (
+            {
+                "WindowCenter": [2048, 2048],
+                "WindowWidth": [3000, 1000],
+                "VOILUTFunction": "SIGMOID",
+            },
+            1,
+        ),
+        ({"WindowCenter": [2048, 2048], "WindowWidth": [3000]}, 1),
+        ({"WindowCenter": [2048, 2048], "WindowWidth": [1, 1]}, 1),
+        ({}, 0),
+    ],
+)
+def test_only_windows_within_the_first_are_offered(elements: dict[str, Any], count: int) -> None:
+    ramp = np.arange(4096, dtype=np.uint16).reshape(64, 64)
+    assert len(read_radiograph(dicom(ramp, bits=12, **elements)).facts.windows) == count
 
 
 def test_facts_that_make_no_sense_are_unknown() -> None:

@@ -430,7 +430,14 @@ def test_no_film_is_stored_unless_the_site_names_a_folder(monkeypatch, tmp_path)
 def test_a_stored_film_comes_back_as_the_model_saw_it(monkeypatch, tmp_path):
     monkeypatch.setenv("CXR_STORE_FILMS", str(tmp_path / "films"))
     film = thorax(64, 80, seed=1)
-    known = replace(film.facts, age_years=93.0, sex="F", view="PA", pixel_spacing_mm=(0.1, 0.2))
+    known = replace(
+        film.facts,
+        age_years=93.0,
+        sex="F",
+        view="PA",
+        pixel_spacing_mm=(0.1, 0.2),
+        windows=(("NORMAL", 0.0, 1.0), ("", 0.25, 0.5)),
+    )
     film = replace(film, facts=known)
     films.store(film)
     found = films.stored(film.digest)

@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from playwright.sync_api import Page, sync_playwright
+from streamlit.testing.v1 import AppTest
 
 from cxr_core import overlays
 from cxr_core.errors import ArgumentError
@@ -26,7 +27,7 @@ from cxr_core.phantom import thorax
 from cxr_core.preprocess import Placement, Preprocessing, place, restore
 from cxr_core.ui import canvas
 from cxr_core.ui.canvas import Layer, Pane
-from cxr_core.ui.session import Film
+from cxr_core.ui.session import Film, reduced
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
@@ -47,8 +48,8 @@ async ({ html, css, film, viewer }) => {
   const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
   const at = (id) => document.getElementById(id);
   Object.assign(globalThis, { hold, bytes, told: [] });
-  globalThis.sendFilm = (text, place = "film") =>
-    hold({ data: bytes(text), parentElement: at(place) });
+  globalThis.sendFilm = (text, place = "film") => hold({ data: bytes(text),
+    parentElement: at(place), setTriggerValue: (name, value) => told.push([name, value]) });
   globalThis.sendPanes = (text) => show({ data: bytes(text), parentElement: at("host"),
     setTriggerValue: (name, value) => told.push([name, value]) });
   globalThis.frames = () => new Promise((done) =>
@@ -103,11 +104,11 @@ class Room:
         assert (data[..., 3] == 255).all()
         return data[..., :3].astype(int)
 
-    def film_pixels(self, film: Film, number: int = 0) -> np.ndarray:
+    def film_pixels(self, film: Film, number: int = 0, turns: int = 0) -> np.ndarray:
         """Return the film's part of the canvas at one pixel for one, as pressing 1:1 shows it."""
         self.press("1:1")
         shown = self.pixels(number)
-        height, width = film.shown.shape
+        height, width = film.radiograph.pixels.shape[:: -1 if turns % 2 else 1]
         top, left = -(-(shown.shape[0] - height) // 2), -(-(shown.shape[1] - width) // 2)
         return shown[top : top + height, left : left + width]
 
@@ -128,7 +129,12 @@ class Room:
 
 
 def sent(film: Film) -> bytes:
-    return canvas.packed_film(film, film.name, canvas._shown_pixels(film))
+    return packed_sheet(film, film.shown)
+
+
+def packed_sheet(film: Film, pixels: np.ndarray, *, follows: bool = False) -> bytes:
+    greys = canvas._greys(pixels, film.radiograph.facts.bits)
+    return canvas.packed_film(film, film.name, greys, follows=follows)
 
 
 def packed(data: bytes) -> str:
@@ -176,9 +182,12 @@ def rooms(chromium: Any, script: str) -> Iterator[Room]:
     assert complaints == []
 
 
-def film_of(pixels: np.ndarray, *, bits: int = 8, name: str = "one") -> Film:
-    shown = np.asarray(pixels, np.float32)
-    return Film(name, Radiograph(shown, Facts("PNG", bits, "MONOCHROME2"), name), shown)
+def film_of(
+    pixels: np.ndarray, *, bits: int = 8, name: str = "one", shown: int = 4096, **facts: Any
+) -> Film:
+    taken = np.asarray(pixels, np.float32)
+    radiograph = Radiograph(taken, Facts("PNG", bits, "MONOCHROME2", **facts), name)
+    return Film(name, radiograph, reduced(taken, shown))
 
 
 def chest(name: str = "one", bits: int = 8) -> Film:
@@ -371,6 +380,252 @@ def test_a_lost_drawing_context_is_taken_up_again(room: Room) -> None:
         }"""
     )
     assert (room.pixels() == before).all()
+
+
+@browser_only
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_a_turned_film_takes_all_that_lies_on_it_along(either_room: Room, turns: int) -> None:
+    film = chest()
+    placement = place(HEIGHT, WIDTH, Preprocessing(size=64, fit="letterbox"))
+    values = bump(8, 8, (0.3, 0.7), 0.3)
+    region = (0.2, 0.6, 0.4, 0.9)
+    either_room.send(film, fitted(values, placement), region=region)
+    either_room.press("Heatmap")
+    for _ in range(turns):
+        either_room.press("Turn")
+    shown = either_room.film_pixels(film, turns=turns)
+    drawn = np.rot90(overlays.overlay(film.shown, restore(values, placement)), -turns).astype(int)
+    apart = np.abs(shown - drawn)
+    assert apart.max() <= 4
+    assert (apart <= 1).mean() > 0.99
+    frame, box = (either_room.page.locator(one).bounding_box() for one in (".region", "canvas"))
+    assert frame is not None
+    assert box is not None
+    mask = np.zeros((HEIGHT, WIDTH))
+    mask[int(0.6 * HEIGHT) : int(0.9 * HEIGHT), int(0.2 * WIDTH) : int(0.4 * WIDTH)] = 1
+    rows, columns = np.nonzero(np.rot90(mask, -turns))
+    height, width = np.rot90(mask, -turns).shape
+    left, top = frame["x"] - box["x"], frame["y"] - box["y"]
+    assert left == pytest.approx(columns.min() + (box["width"] - width) / 2, abs=1.5)
+    assert top == pytest.approx(rows.min() + (box["height"] - height) / 2, abs=1.5)
+    either_room.page.mouse.click(frame["x"] + 5, frame["y"] + 5)
+    assert either_room.told() == [["asked", []]], "a click into the region"
+    assert "on screen only" in either_room.page.locator("output").inner_text()
+    assert f"{90 * turns}°" in either_room.page.locator("output").inner_text()
+
+
+@browser_only
+@pytest.mark.parametrize(("bits", "follows"), [(8, True), (12, False), (16, True)])
+def test_zoomed_in_the_film_has_its_own_pixels(either_room: Room, bits: int, follows: bool) -> None:
+    film = film_of(thorax(900, 800, seed=3).pixels, bits=bits, shown=600)
+    own = film.radiograph.pixels
+    either_room.send(film, PLAIN)
+    assert either_room.told() == [], "as large as the screen is enough for the whole"
+    either_room.press("1:1")
+    coarse = either_room.pixels()
+    ((name, side),) = either_room.told()
+    assert name == "wanted"
+    assert side >= 4096
+    assert "finer pixels follow" in either_room.page.locator("output").inner_text()
+    own_sheet = packed(packed_sheet(film, own, follows=follows))
+    place = "film-1" if follows else "film"
+    either_room.page.evaluate("told => sendFilm(...told)", [own_sheet, place])
+    shown = either_room.pixels()
+    height, width = shown.shape[:2]
+    top, left = int((900 - height) / 2), int((800 - width) / 2)
+    there = overlays.to_grey(own)[top : top + height, left : left + width, None].astype(int)
+    assert np.abs(shown - there).max() <= 1
+    assert np.abs(coarse - there).max() > 8
+    assert "finer" not in either_room.page.locator("output").inner_text()
+    either_room.page.evaluate("text => sendFilm(text)", packed(sent(film)))
+    assert (either_room.pixels() == shown).all(), "and keeps them"
+    assert either_room.told() == [], "asked for once"
+
+
+@browser_only
+def test_a_film_too_large_for_the_browser_says_so(room: Room) -> None:
+    film = film_of(thorax(HEIGHT, WIDTH, seed=3).pixels, shown=100)
+    room.send(film, PLAIN)
+    room.press("1:1")
+    bounded = packed_sheet(film, reduced(film.radiograph.pixels, 200))
+    room.page.evaluate("text => sendFilm(text)", packed(bounded))
+    room.pixels()
+    assert "too large for its own pixels" in room.page.locator("output").inner_text()
+
+
+@browser_only
+def test_the_colours_of_a_map_are_the_readers_choice(either_room: Room) -> None:
+    film = chest()
+    either_room.send(film, fitted(HILL, whole(film.shown)))
+    either_room.press("Heatmap")
+    values = restore(HILL, whole(film.shown))
+    share = np.clip(values / values.max(), 0, 1)
+    levels = (share * 255 + 0.5).astype(int)
+    grey = overlays.to_grey(film.shown)[..., None].astype(float)
+    for colours in [*list(overlays.COLOURS)[1:], "Inferno"]:
+        either_room.page.keyboard.press("c")
+        table = overlays.colour_table(False, colours).astype(float)[levels]
+        drawn = grey + (table[..., :3] - grey) * table[..., 3:] / 255 * 0.5
+        apart = np.abs(either_room.film_pixels(film) - drawn)
+        assert (apart <= 2).mean() > 0.99
+        assert either_room.page.get_by_role(
+            "button", name=f"Colours: {colours.lower()}"
+        ).is_visible()
+    either_room.draw(
+        film, fitted(HILL - bump(8, 8, (0.8, 0.3), 0.2), whole(film.shown), signed=True)
+    )
+    before = either_room.film_pixels(film)
+    either_room.page.keyboard.press("c")
+    assert (either_room.film_pixels(film) == before).all(), "signed maps stay as they are"
+
+
+# --- windows ---
+
+
+def windowed(film: Film, low: float, high: float) -> np.ndarray:
+    return np.rint(255 * np.clip((film.shown - low) / (high - low), 0, 1))
+
+
+def shares_of_the_middle(film: Film, *shares: float) -> np.ndarray:
+    """Return the greys between which given shares of the middle lie, as the help says."""
+    height, width = film.shown.shape
+    middle = film.shown[height // 10 : -(height // 10), width // 10 : -(width // 10)]
+    middle = middle[(middle >= 0.02) & (middle <= 0.98)]
+    return np.quantile(middle, shares, method="inverted_cdf")
+
+
+@browser_only
+@pytest.mark.parametrize("bits", [8, 16])
+def test_windows_are_worked_out_on_the_film(room: Room, bits: int) -> None:
+    pixels = 0.1 + 0.7 * thorax(HEIGHT, WIDTH, seed=3).pixels
+    pixels[:20, :20] = 0.95
+    film = film_of(pixels, bits=bits)
+    room.send(film, PLAIN)
+    for key, name, ends in (
+        ("2", "Full range", (pixels.min(), pixels.max())),
+        ("3", "Lungs", shares_of_the_middle(film, 0.01, 0.75)),
+        ("4", "Mediastinum, bone", shares_of_the_middle(film, 0.3, 0.995)),
+    ):
+        room.page.keyboard.press(key)
+        by_key = room.film_pixels(film)[..., 0]
+        assert np.abs(by_key - windowed(film, *ends)).max() <= (2 if bits == 16 else 4)
+        room.press("Reset")
+        room.press("Window")
+        room.page.get_by_role("button", name=name).click()
+        room.page.keyboard.press("Escape")
+        assert (room.film_pixels(film)[..., 0] == by_key).all()
+        assert room.page.locator(".presets").is_hidden()
+
+
+@browser_only
+def test_the_windows_of_the_file_have_their_names(room: Room) -> None:
+    film = film_of(
+        thorax(HEIGHT, WIDTH, seed=3).pixels, windows=(("NORMAL", 0.0, 1.0), ("", 0.25, 0.5))
+    )
+    room.send(film, PLAIN)
+    room.press("Window")
+    names = room.page.locator(".presets button").all_inner_texts()
+    assert [name.split("\n")[0] for name in names][3:] == ["Normal (file)", "Window 2 (file)"]
+    room.page.keyboard.press("6")
+    shown = room.film_pixels(film)[..., 0]
+    assert np.abs(shown - windowed(film, 0.25, 0.5)).max() <= 2
+    room.page.keyboard.press("5")
+    assert np.abs(room.film_pixels(film)[..., 0] - windowed(film, 0, 1)).max() <= 1
+    room.page.keyboard.press("9")
+    assert np.abs(room.film_pixels(film)[..., 0] - windowed(film, 0, 1)).max() <= 1
+
+
+# --- lengths ---
+
+
+def measurable(**facts: Any) -> Film:
+    known = {"pixel_spacing_mm": (0.5, 0.25), "spacing_at": "detector"} | facts
+    return film_of(np.full((HEIGHT, WIDTH), 0.3), **known)
+
+
+def drag_on(room: Room, start: tuple[float, float], end: tuple[float, float]) -> None:
+    room.page.mouse.move(*room.point(*start))
+    room.page.mouse.down()
+    room.page.mouse.move(*room.point(*end), steps=3)
+    room.page.mouse.up()
+    room.pixels()
+
+
+def lengths(room: Room) -> list[float]:
+    texts = room.page.locator(".rulers text").all_text_contents()
+    return [float(text.removesuffix(" mm")) for text in texts]
+
+
+@browser_only
+@pytest.mark.parametrize("turned", [False, True])
+def test_lengths_are_in_millimetres_of_rows_and_columns(room: Room, turned: bool) -> None:
+    film = measurable()
+    room.send(film, PLAIN)
+    if turned:
+        room.press("Turn")
+    room.press("1:1")
+    room.press("Measure")
+    before = room.pixels()
+    size = room.page.locator("canvas").bounding_box()
+    assert size is not None
+    width, height = size["width"], size["height"]
+    drag_on(room, (0.5, 0.5), (0.5 + 100 / width, 0.5))
+    drag_on(room, (0.5, 0.5), (0.5, 0.5 + 60 / height))
+    across, down = (0.5, 0.25) if turned else (0.25, 0.5)
+    assert lengths(room) == pytest.approx([100 * across, 60 * down], abs=0.3)
+    assert room.told() == []
+    assert (room.pixels() == before).all(), "the window stays as it is"
+    assert f"{60 * down:.0f}" in room.page.locator("output").inner_text()
+    note = room.page.locator(".measured").inner_text()
+    assert note == "Lengths at the detector, not corrected for magnification."
+    room.page.keyboard.press("+")
+    room.pixels()
+    assert lengths(room) == pytest.approx([100 * across, 60 * down], abs=0.3)
+    room.press("Delete last")
+    room.pixels()
+    assert lengths(room) == pytest.approx([100 * across], abs=0.3)
+    room.page.keyboard.press("Escape")
+    drag_on(room, (0.5, 0.5), (0.5, 0.4))
+    assert len(lengths(room)) == 1, "Esc ended measuring; what was measured stays"
+    assert (room.pixels() != before).any()
+
+
+@browser_only
+def test_lengths_are_measured_without_a_mouse(room: Room) -> None:
+    room.send(measurable(spacing_at="patient"), PLAIN)
+    room.press("1:1")
+    stage = room.page.locator("canvas")
+    for _ in range(3):
+        stage.press("+")
+    stage.press("m")
+    stage.press("Enter")
+    stage.press("ArrowRight")
+    stage.press("Enter")
+    width = room.pixels().shape[1]
+    # The film moved by 0.08 of the canvas, at 1.2^3 pixels of the canvas for one of the film.
+    assert lengths(room) == pytest.approx([0.08 * width / 1.2**3 * 0.25], abs=0.2)
+    assert "corrected for magnification, as" in room.page.locator(".measured").inner_text()
+    stage.press("Enter")
+    stage.press("Escape")
+    stage.press("Backspace")
+    room.pixels()
+    assert lengths(room) == []
+    stage.press("Escape")
+    stage.press("Enter")
+    assert len(room.told()) == 1, "Enter asks again"
+
+
+@browser_only
+def test_without_spacing_nothing_is_measured_and_the_reason_is_told(room: Room) -> None:
+    room.send(chest(), PLAIN)
+    button = room.page.get_by_role("button", name="Measure", exact=True)
+    assert button.get_attribute("aria-disabled") == "true"
+    room.page.keyboard.press("m")
+    room.pixels()
+    assert "does not say how far apart" in room.page.locator(".measured").inner_text()
+    drag_on(room, (0.4, 0.5), (0.6, 0.5))
+    assert room.page.locator(".rulers text").count() == 0
+    assert room.page.locator(".measured").is_hidden()
 
 
 # --- hands ---
@@ -847,6 +1102,7 @@ def test_a_film_is_sent_with_as_many_bits_as_it_has() -> None:
     pixels = np.linspace(0, 1, 12).reshape(3, 4)
     header, array = unpacked(sent(film_of(pixels, bits=8)))
     assert (header["width"], header["height"], header["bytes"]) == (4, 3, 1)
+    assert header["sheet"] == [4, 3]
     assert array("pixels").tolist() == np.rint(np.linspace(0, 255, 12)).astype(int).tolist()
     header, array = unpacked(sent(film_of(pixels, bits=12)))
     assert header["bytes"] == 2
@@ -882,7 +1138,7 @@ def test_only_a_place_on_the_film_is_heard(
 
 def test_a_mended_film_is_sent_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     names: list[str] = []
-    monkeypatch.setattr(canvas, "_film", lambda **_: None)
+    monkeypatch.setattr(canvas, "_keep_sent", lambda *_: None)
     monkeypatch.setattr(
         canvas,
         "_viewer",
@@ -899,7 +1155,7 @@ def test_each_film_is_sent_once(monkeypatch: pytest.MonkeyPatch) -> None:
     sends: list[tuple[str, str]] = []
     shown: list[dict[str, Any]] = []
     monkeypatch.setattr(
-        canvas, "_film", lambda *, key, data: sends.append((key, unpacked(data)[0]["film"]))
+        canvas, "_keep_sent", lambda film, name, pixels, key: sends.append((key, name))
     )
     monkeypatch.setattr(canvas, "_viewer", lambda **told: shown.append(unpacked(told["data"])[0]))
     now, before = aligned_pair()
@@ -912,6 +1168,53 @@ def test_each_film_is_sent_once(monkeypatch: pytest.MonkeyPatch) -> None:
     sends.clear()
     canvas.show(now, [PLAIN, Pane("Same", "", film=now)], None, None)
     assert len(sends) == 1
+
+
+def test_a_films_own_pixels_follow_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    sends: list[dict[str, Any]] = []
+    monkeypatch.setattr(canvas, "_keep_sent", lambda *_: None)
+    monkeypatch.setattr(canvas, "_viewer", lambda **_: None)
+    monkeypatch.setattr(canvas, "_film", lambda *, key, data: sends.append(unpacked(data)[0]))
+    monkeypatch.setattr(canvas.st, "session_state", {})
+    large = film_of(thorax(HEIGHT, WIDTH, seed=3).pixels, shown=100)
+    small = chest("small")
+    for film in (large, large, small, large):
+        canvas.show(film, [PLAIN], None, None)
+    assert [told["sheet"] for told in sends] == [[WIDTH, HEIGHT]] * 2, "once each time it comes"
+    assert all(told["follows"] for told in sends)
+
+
+def test_what_a_browser_is_sent_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    film = film_of(thorax(HEIGHT, WIDTH, seed=3).pixels, shown=100)
+    assert canvas.own_pixels(film, 4096) is film.radiograph.pixels
+    assert canvas.own_pixels(film, 200).shape == (200, 160)
+    monkeypatch.setattr(canvas, "MOST_SENT", HEIGHT * WIDTH // 4)
+    assert canvas.own_pixels(film, 4096).shape == (HEIGHT // 2, WIDTH // 2)
+
+
+def test_a_wish_is_answered_with_the_films_own_pixels() -> None:
+    def page() -> None:
+        from cxr_core.phantom import thorax
+        from cxr_core.ui import canvas
+        from cxr_core.ui.session import Film, reduced
+
+        taken = thorax(300, 240, seed=3)
+        film = Film("one", taken, reduced(taken.pixels, 100))
+        canvas.show(film, [canvas.Pane("Original", "Film")], None, None)
+
+    def sheets(app: AppTest) -> list[list[int]]:
+        mounted = [one.proto for one in app.get("bidi_component")]
+        films = [one for one in mounted if one.component_name == "cxr_film"]
+        return [unpacked(one.bytes)[0]["sheet"] for one in films]
+
+    app = AppTest.from_function(page).run()
+    assert sheets(app) == [[80, 100], [240, 300]], "the film's own pixels follow"
+    assert sheets(app.run()) == [[80, 100]]
+    app.session_state["film-bytes-0-wanted"] = 16384
+    assert sheets(app.run()) == [[240, 300]]
+    assert sheets(app.run()) == [[80, 100]]
+    app.session_state["film-bytes-0-wanted"] = "everything"
+    assert sheets(app.run()) == [[80, 100]], "what comes from a browser may be anything"
 
 
 @pytest.mark.parametrize(

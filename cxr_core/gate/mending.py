@@ -83,4 +83,7 @@ def mended(radiograph: Radiograph, mend: Mend) -> Radiograph:
     facts, spacing = radiograph.facts, radiograph.facts.pixel_spacing_mm
     if spacing is not None and mend.fault in (TURNS[1], TURNS[3]):
         facts = replace(facts, pixel_spacing_mm=(spacing[1], spacing[0]))
+    if mend.fault == TONES[1]:
+        inverted = tuple((name, 1 - high, 1 - low) for name, low, high in facts.windows)
+        facts = replace(facts, windows=inverted)
     return replace(radiograph, pixels=pixels, facts=facts)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from cxr_core.images import film
 from cxr_core.images.film import MAX_AGE_YEARS, Facts, check_bytes
-from cxr_core.images.grey import grey_table
+from cxr_core.images.grey import grey_table, named_windows
 from cxr_core.images.header import BIG_ENDIAN, DEFLATED, GREY, NATIVE, read_header, word
 from cxr_core.images.pixels import read_codes, read_colour
 from cxr_core.images.raster import luminance
@@ -21,14 +21,15 @@ _PICTURE = (
     "SamplesPerPixel PhotometricInterpretation PlanarConfiguration NumberOfFrames Rows Columns "
     "BitsAllocated BitsStored HighBit PixelRepresentation PixelPaddingValue "
     "PixelPaddingRangeLimit RescaleSlope RescaleIntercept ModalityLUTSequence WindowCenter "
-    "WindowWidth VOILUTFunction VOILUTSequence PixelData RedPaletteColorLookupTableDescriptor "
+    "WindowWidth WindowCenterWidthExplanation VOILUTFunction VOILUTSequence PixelData "
+    "RedPaletteColorLookupTableDescriptor "
     "GreenPaletteColorLookupTableDescriptor BluePaletteColorLookupTableDescriptor "
     "RedPaletteColorLookupTableData GreenPaletteColorLookupTableData "
     "BluePaletteColorLookupTableData"
 )
 _FACTS = (
     "PatientAge PatientSex ViewPosition ViewCodeSequence BodyPartExamined Modality "
-    "ImagerPixelSpacing PixelSpacing"
+    "ImagerPixelSpacing PixelSpacing PixelSpacingCalibrationType NominalScannedPixelSpacing"
 )
 # In the order of the fields of `film.StudyReference`.
 IDENTIFIERS = (
@@ -94,6 +95,8 @@ def read_dicom(data: bytes) -> tuple[NDArray[np.float32], Facts]:
         return pixels, facts
     codes = read_codes(dataset, header)
     table, window = grey_table(dataset, header, codes)
+    if window is not None:
+        known["windows"] = named_windows(dataset, header.photometric)
     return table[codes], Facts("DICOM", header.stored, header.photometric, window, **known)
 
 
@@ -113,6 +116,7 @@ _VIEW_CODES = {
 def _header_facts(dataset: Any) -> dict[str, Any]:
     """Collect the facts that may leave; what is absent or ill-formed is None."""
     sex = word(dataset, "PatientSex")
+    spacing, spacing_at = _spacing(dataset)
     view = word(dataset, "ViewPosition")
     codes = dataset.get("ViewCodeSequence")
     if view is None and codes:
@@ -123,7 +127,8 @@ def _header_facts(dataset: Any) -> dict[str, Any]:
         "sex": sex if sex in ("F", "M", "O") else None,
         "body_part": word(dataset, "BodyPartExamined"),
         "modality": word(dataset, "Modality"),
-        "pixel_spacing_mm": _spacing(dataset),
+        "pixel_spacing_mm": spacing,
+        "spacing_at": spacing_at,
     }
 
 
@@ -137,13 +142,34 @@ def _age(dataset: Any) -> float | None:
     return years if years <= MAX_AGE_YEARS else None
 
 
-def _spacing(dataset: Any) -> tuple[float, float] | None:
-    """Return millimetres between rows and between columns, at the detector if known."""
-    for name in ("ImagerPixelSpacing", "PixelSpacing"):
-        value = dataset.get(name)
-        if value is None or isinstance(value, (str, float)) or len(value) != 2:
-            continue
-        row, column = float(value[0]), float(value[1])
-        if np.isfinite(row) and np.isfinite(column) and min(row, column) > 0:
-            return row, column
+def _spacing(dataset: Any) -> tuple[tuple[float, float] | None, str | None]:
+    """Return millimetres between rows and between columns, and where they hold.
+
+    Reference: DICOM PS3.3 10.7.1.1 to 10.7.1.3.
+    """
+    stated, detector, scanned = (
+        _pair(dataset, name)
+        for name in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
+    )
+    if stated is None and detector is not None:
+        return detector, "detector"
+    if stated is None:
+        return scanned, "scanned" if scanned else None
+    if word(dataset, "PixelSpacingCalibrationType") in ("GEOMETRY", "FIDUCIAL"):
+        return stated, "patient"
+    for uncorrected, place in ((detector, "detector"), (scanned, "scanned")):
+        if uncorrected is not None:
+            alike = np.allclose(stated, uncorrected, rtol=1e-4)
+            return stated, place if alike else "patient"
+    return stated, "unknown"
+
+
+def _pair(dataset: Any, name: str) -> tuple[float, float] | None:
+    """Return two positive numbers; None for what is absent or ill-formed."""
+    value = dataset.get(name)
+    if value is None or isinstance(value, (str, float)) or len(value) != 2:
+        return None
+    row, column = float(value[0]), float(value[1])
+    if np.isfinite(row) and np.isfinite(column) and min(row, column) > 0:
+        return row, column
     return None

@@ -30,6 +30,10 @@ class Facts:
         body_part: Body part examined, upper case.
         modality: "CR", "DX", ...
         pixel_spacing_mm: Between rows and between columns.
+        spacing_at: Where that spacing holds: at the "detector", as a film was "scanned", in the
+            "patient" (corrected for magnification), or "unknown"; None without spacing.
+        windows: The header's windows, each a name (may be empty) and the pixels' values that
+            become black and white; only those that lie within the first, which was applied.
         colourfulness: Mean over pixels of the largest minus the smallest channel, in
             [0, 1]; 0 for grey.
     """
@@ -44,6 +48,8 @@ class Facts:
     body_part: str | None = None
     modality: str | None = None
     pixel_spacing_mm: tuple[float, float] | None = None
+    spacing_at: str | None = None
+    windows: tuple[tuple[str, float, float], ...] = ()
     colourfulness: float = 0.0
 
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from cxr_core.errors import UnreadableImage, UnsupportedImage
 from cxr_core.images.film import needed_bits
-from cxr_core.images.header import Header, number, shorts
+from cxr_core.images.header import Header, number, numbers, shorts, words
 
 
 def grey_table(
@@ -104,6 +104,31 @@ def _window(dataset: Any) -> tuple[float, float] | None:
             "the film with a width of at least 1."
         )
     return centre, width
+
+
+def named_windows(dataset: Any, photometric: str) -> tuple[tuple[str, float, float], ...]:
+    """Return the windows of the header that lie within the first: name, black and white.
+
+    The first is what `grey_table` applied; black and white are shares of it. What reaches
+    beyond it was clipped, so that a wider window would show less than it promises; and only
+    straight windows are shares of one another.
+
+    Reference: DICOM PS3.3 C.11.2.1.2.
+    """
+    function = _voi_function(dataset)
+    straight, step = function.startswith("LINEAR"), float(function == "LINEAR")
+    centres, widths = (numbers(dataset, name) for name in ("WindowCenter", "WindowWidth"))
+    names = words(dataset, "WindowCenterWidthExplanation")
+    begin, whole = centres[0] - widths[0] / 2, widths[0] - step
+    found = [(names[0] if names else "", 0.0, 1.0)]
+    for k, (centre, width) in enumerate(zip(centres, widths, strict=False)):
+        low = (centre - width / 2 - begin) / (whole or 1.0)
+        high = low + (width - step) / (whole or 1.0)
+        if k and straight and -1e-6 <= low < high <= 1 + 1e-6:
+            found.append((names[k] if k < len(names) else "", low, high))
+    if photometric == "MONOCHROME1":
+        found = [(name, 1 - high, 1 - low) for name, low, high in found]
+    return tuple(found)
 
 
 def _voi_function(dataset: Any) -> str:

@@ -147,6 +147,29 @@ def number(dataset: Any, name: str) -> float | None:
     return float(first)
 
 
+def numbers(dataset: Any, name: str) -> list[float]:
+    """Return all values of a decimal string; what is no finite number among them is NaN."""
+    found = []
+    for value in _values(dataset, name):
+        try:
+            found.append(float(value))
+        except (TypeError, ValueError):
+            found.append(float("nan"))
+    return [value if np.isfinite(value) else float("nan") for value in found]
+
+
+def words(dataset: Any, name: str) -> list[str]:
+    """Return all values of a text that are code strings, upper case; others are empty."""
+    return [_code_string(value) or "" for value in _values(dataset, name)]
+
+
+def _values(dataset: Any, name: str) -> list[Any]:
+    value = dataset.get(name)
+    if value is None:
+        return []
+    return [value] if isinstance(value, (int, float, str)) else list(value)
+
+
 def shorts(dataset: Any, name: str) -> list[int]:
     """Return 16-bit numbers; empty where they are absent.
 
@@ -167,5 +190,9 @@ def word(dataset: Any, name: str) -> str | None:
 
     Reference: DICOM PS3.5 6.2 (CS).
     """
-    text = str(dataset.get(name) or "").strip().upper()
+    return _code_string(dataset.get(name))
+
+
+def _code_string(value: Any) -> str | None:
+    text = str(value or "").strip().upper()
     return text if re.fullmatch(r"[A-Z0-9_ ]{1,16}", text) else None

@@ -154,5 +154,9 @@ def _known(facts: Facts) -> dict[str, Any]:
 
 
 def _facts(known: dict[str, Any]) -> Facts:
-    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in known.items()}
-    return Facts(**values)
+    return Facts(**{name: _as_tuples(value) for name, value in known.items()})
+
+
+def _as_tuples(value: Any) -> Any:
+    """Return what JSON made lists of as it was."""
+    return tuple(_as_tuples(one) for one in value) if isinstance(value, list) else value

@@ -1,9 +1,10 @@
 """The viewer's way to the browser: what the component in `static/` is sent, and what it says.
 
 A film is sent once, by a component that draws nothing: Streamlit does not send again what
-has not changed, so that a new map costs its own few bytes. The maps follow on their own
-grid, in units of where their colours end; films and maps meet in the browser, which draws
-them as `overlays` does. Of what the reader does there, Python hears only where he clicked.
+has not changed, so that a new map costs its own few bytes. What is sent first is as large as
+a screen; the film's own pixels follow once it is drawn. The maps come on their own grid, in
+units of where their colours end; films and maps meet in the browser, which draws them as
+`overlays` does. Of what the reader does there, Python hears only where he clicked.
 """
 
 import json
@@ -20,12 +21,25 @@ from numpy.typing import NDArray
 from cxr_core import overlays
 from cxr_core.errors import ArgumentError
 from cxr_core.preprocess import Box, Placement
-from cxr_core.ui.session import Film
+from cxr_core.ui.session import Film, reduced
 
 STATIC = Path(__file__).with_name("static")
 FILM_SCRIPTS = ("payload.js", "film.js")
-SCRIPTS = ("payload.js", "webgl.js", "software.js", "view.js", "viewer.js")
+SCRIPTS = (
+    "payload.js", "webgl.js", "software.js", "view.js", "rulers.js", "hands.js", "pane.js",
+    "viewer.js",
+)  # fmt: skip
 KEY = "viewer"
+# Pixels of a film that a browser is sent: 64 MB at two bytes. Larger films are reduced to that.
+MOST_SENT = 32_000_000
+MOST_SIDE = 8192
+# What is said beside a length, by where the film's spacing holds.
+MEASURED = {
+    "detector": "at the detector, not corrected for magnification",
+    "scanned": "on the film as it was scanned, not corrected for magnification",
+    "patient": "corrected for magnification, as the file says",
+    "unknown": "the file does not say whether corrected for magnification",
+}
 KINDS = {np.dtype(np.uint8): "u1", np.dtype(np.float32): "f4"}
 
 Asked = Callable[[tuple[float, float] | None], None]
@@ -71,6 +85,9 @@ class Pane:
     align: NDArray[np.float64] | None = None
 
 
+SIGNED = "Orange and blue"  # the colours of signed maps
+
+
 def square_of(placement: Placement) -> Box:
     """Return where a film lies in the model's square: left, top, width, height, in shares."""
     edges = (placement.left, placement.top, placement.inner_width, placement.inner_height)
@@ -90,8 +107,9 @@ def show(film: Film, panes: Sequence[Pane], region: Box | None, asked: Asked | N
     Raises:
         ArgumentError: When a pane's `align` is not a (2, 3) affine that can be turned round.
     """
-    sent: list[str] = []
-    with st.container(key="film-sent"):
+    sent: dict[str, Film] = {}
+    aside = st.container(key="film-sent")
+    with aside:
         name = _send(film, sent)
         films = [name if pane.film is None else _send(pane.film, sent) for pane in panes]
     with st.container(key="lightbox"):
@@ -100,19 +118,62 @@ def show(film: Film, panes: Sequence[Pane], region: Box | None, asked: Asked | N
             data=packed_panes(name, panes, region, asks=asked is not None, films=films),
             on_asked_change=lambda: _hear(asked),
         )
+    with aside:
+        for number, (named, one) in enumerate(sent.items()):
+            _follow(one, named, f"film-own-{number}")
 
 
-def _send(film: Film, sent: list[str]) -> str:
+def _send(film: Film, sent: dict[str, Film]) -> str:
     """Send a film, unless it is among those sent; return its name, which is that of its pixels.
 
     So a mended film is another.
     """
-    pixels = _shown_pixels(film)
+    pixels = _greys(film.shown, film.radiograph.facts.bits)
     name = blake2b(pixels.tobytes(), digest_size=16).hexdigest()
     if name not in sent:
-        _film(key=f"film-bytes-{len(sent)}", data=packed_film(film, name, pixels))
-        sent.append(name)
+        _keep_sent(film, name, pixels, f"film-bytes-{len(sent)}")
+        sent[name] = film
     return name
+
+
+@st.fragment
+def _keep_sent(film: Film, name: str, pixels: NDArray[Any], key: str) -> None:
+    """Send a film as large as a screen; at the viewer's wish, which reruns this alone, in full.
+
+    It wishes for what should have followed, and is not there: after a visit to another page.
+    """
+    wish = f"{key}-wanted"
+    side = st.session_state.pop(wish, None)
+    if isinstance(side, int | float) and side >= max(pixels.shape):
+        pixels = _greys(own_pixels(film, int(side)), film.radiograph.facts.bits)
+
+    def want() -> None:
+        st.session_state[wish] = st.session_state[key]["wanted"]
+
+    _film(key=key, data=packed_film(film, name, pixels), on_wanted_change=want)
+
+
+def _follow(film: Film, name: str, key: str) -> None:
+    """Send a film's own pixels after it, unless they were; the browser keeps them beside it."""
+    known = f"{key}-name"
+    if st.session_state.get(known) == name:
+        return
+    st.session_state[known] = name
+    if film.radiograph.pixels.shape != film.shown.shape:
+        pixels = _greys(own_pixels(film, MOST_SIDE), film.radiograph.facts.bits)
+        _film(key=key, data=packed_film(film, name, pixels, follows=True))
+
+
+def own_pixels(film: Film, side: int) -> NDArray[np.float32]:
+    """Return a film's own pixels (H, W), reduced where a browser could not hold so many.
+
+    Args:
+        film: On screen.
+        side: The longest that the browser can draw.
+    """
+    pixels = film.radiograph.pixels
+    most = int(max(pixels.shape) * (MOST_SENT / pixels.size) ** 0.5)
+    return reduced(pixels, min(side, most))
 
 
 def _hear(asked: Asked | None) -> None:
@@ -124,23 +185,31 @@ def _hear(asked: Asked | None) -> None:
         asked((float(said[0]), float(said[1])) if said else None)
 
 
-def _shown_pixels(film: Film) -> NDArray[Any]:
-    """Return a film as shown: uint8, or uint16 where its file holds more than 8 bits."""
-    if film.radiograph.facts.bits <= 8:
-        return overlays.to_grey(film.shown)
-    fine: NDArray[np.uint16] = np.rint(np.clip(film.shown, 0, 1) * np.float32(65535)).astype("<u2")
+def _greys(pixels: NDArray[np.float32], bits: int) -> NDArray[Any]:
+    """Return pixels as sent: uint8, or uint16 where their file holds more than 8 bits."""
+    if bits <= 8:
+        return overlays.to_grey(pixels)
+    fine: NDArray[np.uint16] = np.rint(np.clip(pixels, 0, 1) * np.float32(65535)).astype("<u2")
     return fine
 
 
-def packed_film(film: Film, name: str, pixels: NDArray[Any]) -> bytes:
-    """Pack a film under a name."""
-    height, width = pixels.shape
+def packed_film(film: Film, name: str, pixels: NDArray[Any], *, follows: bool = False) -> bytes:
+    """Pack a film under a name: what is known of it, and a sheet of it, uint8 or uint16 (h, w).
+
+    A sheet that `follows` another is kept as long as that.
+    """
+    facts, (height, width) = film.radiograph.facts, film.radiograph.pixels.shape
+    spacing = facts.pixel_spacing_mm
     header = {
         "film": name,
+        "follows": follows,
         "width": width,
         "height": height,
-        "fullWidth": film.radiograph.pixels.shape[1],
+        "sheet": pixels.shape[::-1],
         "bytes": pixels.itemsize,
+        "millimetres": spacing and (width * spacing[1], height * spacing[0]),
+        "measured": MEASURED.get(facts.spacing_at or "unknown", MEASURED["unknown"]),
+        "windows": facts.windows,
     }
     return pack(header, pixels=np.ascontiguousarray(pixels).view(np.uint8))
 
@@ -165,17 +234,19 @@ def packed_panes(
     Raises:
         ArgumentError: When a pane's `align` is not a (2, 3) affine that can be turned round.
     """
-    arrays: dict[str, NDArray[Any]] = {}
-    told = []
+    arrays: dict[str, NDArray[Any]] = {
+        **{name: overlays.colour_table(False, name) for name in overlays.COLOURS},
+        SIGNED: overlays.colour_table(True),
+    }
+    told: list[dict[str, Any]] = []
     for number, pane in enumerate(panes):
         layer = None
         if pane.layer is not None:
-            values, table = f"values{number}", f"table{number}"
+            values = f"values{number}"
             arrays[values] = pane.layer.values
-            arrays[table] = overlays.colour_table(pane.layer.signed)
             height, width = pane.layer.values.shape
             layer = {
-                "values": values, "table": table, "width": width, "height": height,
+                "values": values, "width": width, "height": height,
                 "square": pane.layer.square, "signed": pane.layer.signed,
                 "ends": pane.layer.ends, "lined": pane.layer.lined, "level": overlays.LEVEL,
                 "lines": overlays.line_colours(pane.layer.signed),
@@ -184,7 +255,11 @@ def packed_panes(
             "film": film if films is None else films[number], "name": pane.name,
             "title": pane.title, "layer": layer, "align": _aligned(pane),
         })  # fmt: skip
-    return pack({"film": film, "panes": told, "region": region, "asks": asks}, **arrays)
+    header = {
+        "film": film, "panes": told, "region": region, "asks": asks,
+        "colours": list(overlays.COLOURS), "signed": SIGNED,
+    }  # fmt: skip
+    return pack(header, **arrays)
 
 
 def _aligned(pane: Pane) -> list[list[float]] | None:

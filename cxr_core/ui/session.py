@@ -59,7 +59,7 @@ SAMPLE_NAME = "Sample film (computer-made)"
 FIRST = "pediatric-pneumonia"  # the model with the best record speaks until another is chosen
 MAX_FILMS = 40
 MAX_PIXELS_HELD = 200_000_000  # of all films of one reader: 0.8 GB
-# Longest side shown: enough for a screen of 4K, and quick to send.
+# Longest side shown at first: enough for the whole film on a screen, and quick to send.
 SHOWN_SIDE = 1280
 # Streamlit holds an upload in memory, but Starlette (1.10) would send what is longer than 1 MB
 # through a temporary file on its way there: a film must not be left on a disk.
@@ -164,14 +164,14 @@ class Film:
         for one in mends:
             self.radiograph = gate.mended(self.radiograph, one)
             self.mended += (one.done,)
-        self.shown = _shrink(self.radiograph.pixels)
+        self.shown = reduced(self.radiograph.pixels)
         self.readings.clear()
 
     def take_back(self) -> None:
         """Show the film as it came."""
         if self.original is not None:
             self.radiograph, self.original, self.mended = self.original, None, ()
-            self.shown = _shrink(self.radiograph.pixels)
+            self.shown = reduced(self.radiograph.pixels)
             self.readings.clear()
 
 
@@ -253,7 +253,7 @@ class Session:
                     "read many at once with `python -m cxr_core predict`."
                 )
             self.seen += 1
-            shown = _shrink(radiograph.pixels)
+            shown = reduced(radiograph.pixels)
             film = Film(name, radiograph, shown, self.seen, reference=reference)
             self.films[radiograph.digest] = film
         if test_film:
@@ -588,12 +588,12 @@ def laid_over(
     return restore(values, replace(placement, height=height, width=width))
 
 
-def _shrink(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Reduce (H, W) to at most SHOWN_SIDE, anti-aliased; the model reads the film itself."""
-    ratio = SHOWN_SIDE / max(pixels.shape)
+def reduced(pixels: NDArray[np.float32], side: int = SHOWN_SIDE) -> NDArray[np.float32]:
+    """Reduce (H, W) to at most `side`, anti-aliased; the model reads the film itself."""
+    ratio = side / max(pixels.shape)
     if ratio >= 1:
         return pixels
-    height, width = (max(1, round(side * ratio)) for side in pixels.shape)
+    height, width = (max(1, round(length * ratio)) for length in pixels.shape)
     image = Image.fromarray(pixels).resize((width, height), Image.Resampling.BOX)
     shown: NDArray[np.float32] = np.clip(np.asarray(image), 0, 1)
     return shown

@@ -1,17 +1,36 @@
 // Holds one film for the viewers of the page, so that a new map need not bring the film again.
 // Draws nothing. Only what is on screen is held: the film before it is let go.
+//
+// A film comes as a sheet that is large enough for the screen; a sheet with its own pixels follows
+// it, or is sent in its stead when a viewer wants it. Both stay.
 
-export default function hold({ data, parentElement }) {
+function add(held, [width, height], pixels) {
+  if (held.sheets.some((sheet) => sheet.width === width)) return;
+  held.sheets.push({ width, height, pixels: pixels() });
+  held.sheets.sort((one, two) => one.width - two.width);
+  document.dispatchEvent(new CustomEvent(ARRIVED));
+}
+
+export default function hold({ data, parentElement, setTriggerValue }) {
   const { films } = SHARED, { header, array } = unpack(data);
-  const letGo = (name) => {
+  const { film: name, sheet, follows, ...facts } = header, pixels = () => array("pixels");
+  if (follows) {
+    if (films.has(name)) add(films.get(name), sheet, pixels);
+    return undefined;
+  }
+  const letGo = (gone) => {
     // Not what another place of the page has taken over since.
-    if (films.get(name)?.holder === parentElement) films.delete(name);
+    if (films.get(gone)?.holder === parentElement) films.delete(gone);
   };
-  if (parentElement.film !== header.film) letGo(parentElement.film);
-  parentElement.film = header.film;
-  const held = films.get(header.film);
-  films.set(header.film, held ?? { ...header, pixels: array("pixels") });
-  films.get(header.film).holder = parentElement;
-  if (!held) document.dispatchEvent(new CustomEvent(ARRIVED));
+  if (parentElement.film !== name) letGo(parentElement.film);
+  parentElement.film = name;
+  const held = films.get(name) ?? { film: name, ...facts, sheets: [] };
+  films.set(name, held);
+  held.holder = parentElement;
+  held.want = (side) => {
+    if (!held.wanted) setTriggerValue(WANTED, side);
+    held.wanted = true;
+  };
+  add(held, sheet, pixels);
   return () => letGo(parentElement.film);
 }

@@ -16,9 +16,10 @@ function unpack(bytes) {
 }
 
 const SHARED = (globalThis.cxrViewer ??= {
-  films: new Map(), // by name: { width, height, fullWidth, bytes, pixels, holder }
+  films: new Map(), // by name: { width, height, bytes, sheets, holder, want }; see film.js
   views: new Map(), // by film: how it is looked at
   greys: new Map(), // by film: its window
-  look: null, // opacity, threshold and style, whatever the film
+  rulers: new Map(), // by film: what was measured on it
+  look: null, // opacity, threshold, style and colours, whatever the film
 });
-const ARRIVED = "cxr-film";
+const ARRIVED = "cxr-film", WANTED = "wanted"; // the latter is heard by canvas.py

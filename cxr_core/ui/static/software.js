@@ -1,5 +1,7 @@
 // Draws one pane where the browser has no WebGL 2: the same picture, on a plain canvas, slower.
 
+const MARGIN = 2; // pixels of a sheet around what is seen, for smoothing
+
 class SoftwarePainter {
   constructor(canvas) {
     this.pen = canvas.getContext("2d", { willReadFrequently: true });
@@ -9,21 +11,23 @@ class SoftwarePainter {
 
   end() {}
 
+  get limit() {
+    return 16384;
+  }
+
   // See Pane.paint for what it is given.
-  paint(film, layer, where, look) {
+  paint(film, sheet, layer, where, look) {
     const { pen } = this, { canvas } = pen;
     pen.fillStyle = "#000";
     pen.fillRect(0, 0, canvas.width, canvas.height);
     if (!film) return;
-    this.develop(film, look.window);
-    pen.imageSmoothingQuality = "high";
-    pen.drawImage(this.sheet, where.left, where.top, film.width * where.scale,
-      film.height * where.scale);
-    if (!layer) return;
-    const left = Math.max(0, where.left), top = Math.max(0, where.top);
-    const right = Math.min(canvas.width, Math.floor(where.left + film.width * where.scale));
-    const bottom = Math.min(canvas.height, Math.floor(where.top + film.height * where.scale));
+    const box = where.around([0, 0, 1, 1]);
+    const left = Math.max(0, Math.ceil(box[0])), top = Math.max(0, Math.ceil(box[1]));
+    const right = Math.min(canvas.width, Math.floor(box[2]));
+    const bottom = Math.min(canvas.height, Math.floor(box[3]));
     if (right - left < 1 || bottom - top < 1) return;
+    this.lay(film, sheet, where, look.window);
+    if (!layer) return;
     const area = { left, top, width: right - left, height: bottom - top };
     const values = this.evidence(film, layer, where, area);
     const shown = pen.getImageData(left, top, area.width, area.height);
@@ -32,17 +36,41 @@ class SoftwarePainter {
     pen.putImageData(shown, left, top);
   }
 
-  develop(film, [low, high]) {
-    const through = `${film.film} ${low} ${high}`;
+  // Draw what is seen of a sheet, and no more of it.
+  lay(film, sheet, where, window) {
+    const { pen } = this, { canvas } = pen, { scale, cos, sin, origin } = where;
+    const corners = [[0, 0], [canvas.width, canvas.height]].map((point) => where.under(point));
+    const seen = (axis, cells) => {
+      const ends = corners.map((corner) => corner[axis] * cells).sort((one, two) => one - two);
+      const first = Math.max(0, Math.floor(ends[0]) - MARGIN);
+      return [first, Math.min(cells, Math.ceil(ends[1]) + MARGIN) - first];
+    };
+    const [x, width] = seen(0, sheet.width), [y, height] = seen(1, sheet.height);
+    this.develop(film, sheet, [x, y, width, height], window);
+    const across = film.width / sheet.width, down = film.height / sheet.height;
+    pen.save();
+    pen.setTransform(scale * cos, scale * sin, -scale * sin, scale * cos, ...origin);
+    pen.imageSmoothingQuality = "high";
+    pen.drawImage(this.sheet, x * across, y * down, width * across, height * down);
+    pen.restore();
+  }
+
+  develop(film, sheet, area, [low, high]) {
+    const through = `${film.film} ${sheet.width} ${area} ${low} ${high}`;
     if (this.through === through) return;
     this.through = through;
-    const { width, height, bytes, pixels } = film, most = bytes === 2 ? 65535 : 255;
-    const greys = new Uint8ClampedArray(most + 1);
-    for (let k = 0; k <= most; k++) greys[k] = (255 * (k / most - low)) / (high - low);
-    const image = new ImageData(width, height);
-    for (let k = 0; k < width * height; k++) {
-      const grey = greys[bytes === 2 ? pixels[2 * k] + 256 * pixels[2 * k + 1] : pixels[k]];
-      image.data.set([grey, grey, grey, 255], 4 * k);
+    const { bytes } = film, { pixels } = sheet, most = bytes === 2 ? 65535 : 255;
+    const shades = new Uint32Array(most + 1), one = new Uint8ClampedArray(1);
+    for (let k = 0; k <= most; k++) {
+      one[0] = (255 * (k / most - low)) / (high - low);
+      shades[k] = 0xff000000 | (one[0] * 0x010101); // alike in either order of bytes but for alpha
+    }
+    const [left, top, width, height] = area, image = new ImageData(width, height);
+    const drawn = new Uint32Array(image.data.buffer);
+    for (let row = 0, k = 0; row < height; row++) {
+      let from = bytes * ((top + row) * sheet.width + left);
+      for (let column = 0; column < width; column++, from += bytes)
+        drawn[k++] = shades[bytes === 2 ? pixels[from] + 256 * pixels[from + 1] : pixels[from]];
     }
     Object.assign(this.sheet, { width, height });
     this.sheet.getContext("2d").putImageData(image, 0, 0);
@@ -50,27 +78,36 @@ class SoftwarePainter {
 
   // The map at every pixel of an area of the canvas.
   evidence(film, layer, where, area) {
-    const [left, top, across, down] = layer.square;
-    const steps = (from, count, origin, length, start, share, cells) =>
-      Array.from({ length: count }, (_, k) => {
-        const place = (from + k + 0.5 - origin) / (length * where.scale);
+    const [left, top, across, down] = layer.square, { cos, sin, origin } = where;
+    // Along each axis of the canvas: which cells, and how far from the first to the second.
+    const steps = (turned, from, count, begun, length, start, share, cells) => {
+      const first = new Int32Array(count), part = new Float32Array(count);
+      for (let k = 0; k < count; k++) {
+        const place = (turned * (from + k + 0.5 - begun)) / (length * where.scale);
         const at = Math.min(Math.max((start + place * share) * cells - 0.5, 0), cells - 1);
-        const first = Math.min(Math.floor(at), Math.max(cells - 2, 0));
-        return [first, Math.min(first + 1, cells - 1), at - first];
-      });
-    const columns = steps(
-      area.left, area.width, where.left, film.width, left, across, layer.width);
-    const rows = steps(area.top, area.height, where.top, film.height, top, down, layer.height);
-    const found = new Float32Array(area.width * area.height), least = layer.signed ? -1 : 0;
-    let k = 0;
-    for (const [upper, lower, y] of rows) {
-      const above = upper * layer.width, below = lower * layer.width;
-      for (const [first, second, x] of columns) {
-        const one = layer.values[above + first] * (1 - x) + layer.values[above + second] * x;
-        const two = layer.values[below + first] * (1 - x) + layer.values[below + second] * x;
-        found[k++] = Math.min(Math.max(one * (1 - y) + two * y, least), 1);
+        first[k] = Math.min(Math.floor(at), Math.max(cells - 2, 0));
+        part[k] = at - first[k];
       }
-    }
+      return { first, part };
+    };
+    const lying = sin !== 0; // the film's columns run along the canvas's rows
+    const alongX = [area.left, area.width, origin[0]], alongY = [area.top, area.height, origin[1]];
+    const columns = steps(
+      lying ? sin : cos, ...(lying ? alongY : alongX), film.width, left, across, layer.width);
+    const rows = steps(
+      lying ? -sin : cos, ...(lying ? alongX : alongY), film.height, top, down, layer.height);
+    const found = new Float32Array(area.width * area.height), least = layer.signed ? -1 : 0;
+    const { values, width, height } = layer, right = Math.min(1, width - 1);
+    const below = height > 1 ? width : 0;
+    for (let y = 0, k = 0; y < area.height; y++)
+      for (let x = 0; x < area.width; x++) {
+        const column = lying ? y : x, row = lying ? x : y;
+        const cell = rows.first[row] * width + columns.first[column];
+        const part = columns.part[column], deep = rows.part[row];
+        const one = values[cell] * (1 - part) + values[cell + right] * part;
+        const two = values[cell + below] * (1 - part) + values[cell + below + right] * part;
+        found[k++] = Math.min(Math.max(one * (1 - deep) + two * deep, least), 1);
+      }
     return found;
   }
 

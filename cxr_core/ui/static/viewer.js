@@ -2,199 +2,25 @@
 //
 // Python is told of a click on the film, and of nothing else: all the rest happens here.
 
-const PLAIN = { opacity: 50, threshold: 0, style: "both", linked: false };
+const PLAIN = { opacity: 50, threshold: 0, style: "both", linked: false, colours: 0 };
 const STYLES = ["heatmap", "contour", "both"];
-const NAMES = { i: "invert", f: "fit", 1: "exact", 0: "reset", l: "link", "?": "help" };
+const NAMES = {
+  i: "invert", f: "fit", 1: "exact", 0: "reset", l: "link", t: "turn", w: "window", c: "colours",
+  m: "measure", backspace: "undo", delete: "undo", "?": "help",
+};
+const BUTTONS = [
+  "original", "invert", "window", "link", "fit", "exact", "measure", "undo", "turn", "reset", "help",
+];
+const FIRST_PRESET = 2; // the digit that is the first window's key
+const NO_SPACING = "This film's file does not say how far apart its pixels are: nothing to measure by.";
+const TURNED = ["", "turned by 90°", "turned by 180°", "turned by 270°"];
 const ZOOMS = { "+": 1.2, "=": 1.2, "-": 1 / 1.2 };
 const STEPS = { arrowleft: [1, 0], arrowright: [-1, 0], arrowup: [0, 1], arrowdown: [0, -1] };
-const STILL = 4; // pixels that a click may move
 const TAP = 300; // milliseconds; a key held for longer is let go at its end
 // Where keys are for typing, or for choosing from an open list.
 const EDITABLE = "input:not([type=range], [inputmode=none]), textarea, select, [contenteditable], " +
   "[aria-expanded=true][role=combobox], [role=listbox]";
 const ASKED = "asked"; // heard by canvas.py
-
-class Pane {
-  constructor(viewer) {
-    this.viewer = viewer;
-    this.figure = document.createElement("figure");
-    this.figure.innerHTML =
-      '<div class="glass"><canvas tabindex="0" role="img"></canvas>' +
-      '<div class="region" hidden></div></div><figcaption></figcaption>';
-    this.canvas = this.figure.querySelector("canvas");
-    this.painter = WebGLPainter.on(this.canvas) ?? new SoftwarePainter(this.canvas);
-    this.canvas.addEventListener("webglcontextlost", (event) => event.preventDefault());
-    this.canvas.addEventListener("webglcontextrestored", () => {
-      this.painter.begin();
-      viewer.refresh();
-    });
-    this.hands = new Hands(this);
-  }
-
-  close() {
-    this.painter.end();
-    this.figure.remove();
-  }
-
-  // Its film, once that is there and the film looked at, to which it is linked, too.
-  get film() {
-    const looked = SHARED.films.get(this.viewer.looked);
-    return looked && SHARED.films.get(this.told.film);
-  }
-
-  get link() {
-    return new Link(SHARED.films.get(this.viewer.looked), this.film, this.told.align);
-  }
-
-  get greys() {
-    return SHARED.greys.get(this.told.film);
-  }
-
-  // Whether it shows the film that the model answered for.
-  get own() {
-    return this.told.film === this.viewer.looked;
-  }
-
-  // Take what Python says of this pane: film, title, and a layer or null.
-  update(told, array, alone) {
-    this.told = told;
-    if (!SHARED.greys.has(told.film)) SHARED.greys.set(told.film, new Greys());
-    this.canvas.setAttribute("aria-label", told.title);
-    this.layer = told.layer && {
-      ...told.layer, values: array(told.layer.values), table: array(told.layer.table),
-    };
-    const caption = this.figure.querySelector("figcaption");
-    caption.replaceChildren();
-    const add = (tag, text) => {
-      const part = caption.appendChild(document.createElement(tag));
-      part.textContent = text;
-      return part;
-    };
-    if (!alone) add("strong", told.name);
-    if (!this.layer) return;
-    const [low, high] = told.layer.ends, { table } = this.layer, stops = [];
-    for (let row = told.layer.signed ? 1 : 0; row < 256; row += 15)
-      stops.push(`rgba(${table.slice(4 * row, 4 * row + 3)}, ${table[4 * row + 3] / 255})`);
-    add("span", low);
-    add("i", "").style.background = `linear-gradient(90deg, ${stops})`;
-    add("span", high);
-  }
-
-  // Match the canvas to its place on the screen, pixel for pixel.
-  fit() {
-    const box = this.canvas.parentElement.getBoundingClientRect(), dense = devicePixelRatio || 1;
-    const width = Math.max(1, Math.round(box.width * dense));
-    const height = Math.max(1, Math.round(box.height * dense));
-    if (this.canvas.width !== width || this.canvas.height !== height)
-      Object.assign(this.canvas, { width, height });
-  }
-
-  // Paint film and map. A painter is given the film, the layer or null, where the film lies on
-  // the canvas (View.place), and how both are drawn: shares but for reach, in pixels.
-  paint() {
-    this.fit();
-    const { viewer, canvas, film } = this, { look, view } = viewer;
-    const where = film && view.place(this);
-    // Painted from a whole pixel on, so that a film at 1:1 is not smeared over two.
-    if (film) [where.left, where.top] = [Math.round(where.left), Math.round(where.top)];
-    this.painter.paint(film, viewer.bare ? null : this.layer, where, {
-      window: this.greys.through(view.invert),
-      opacity: look.opacity / 100,
-      threshold: look.threshold / 100,
-      heat: look.style !== "contour",
-      lined: look.style === "contour" || (look.style === "both" && !!this.layer?.lined),
-      reach: 2 * (devicePixelRatio || 1),
-    });
-    canvas.classList.toggle("moved", view.zoom > 1);
-    const frame = this.figure.querySelector(".region"), box = viewer.region;
-    frame.hidden = !box || !film || !this.own;
-    if (frame.hidden) return;
-    const dense = canvas.width / canvas.clientWidth;
-    const across = (share) => (where.left + share * film.width * where.scale) / dense;
-    const down = (share) => (where.top + share * film.height * where.scale) / dense;
-    Object.assign(frame.style, {
-      left: `${across(box[0])}px`, width: `${across(box[2]) - across(box[0])}px`,
-      top: `${down(box[1])}px`, height: `${down(box[3]) - down(box[1])}px`,
-    });
-  }
-
-  point(event) {
-    const box = this.canvas.getBoundingClientRect();
-    const dense = this.canvas.width / box.width;
-    return [(event.clientX - box.left) * dense, (event.clientY - box.top) * dense];
-  }
-}
-
-// Mouse, pen and fingers on one pane.
-class Hands {
-  constructor(pane) {
-    this.pane = pane;
-    this.down = new Map(); // by pointer: where it is
-    this.moved = false;
-    const on = (name, act) => pane.canvas.addEventListener(name, act.bind(this));
-    on("pointerdown", this.press);
-    on("pointermove", this.drag);
-    on("pointerup", this.release);
-    on("pointercancel", this.forget);
-    on("wheel", this.wheel);
-    on("contextmenu", (event) => event.preventDefault());
-  }
-
-  press(event) {
-    if (!this.pane.film) return;
-    if (!this.down.size) this.moved = false;
-    this.down.set(event.pointerId, this.pane.point(event));
-    this.start = this.pane.point(event);
-    this.pane.canvas.setPointerCapture(event.pointerId);
-  }
-
-  drag(event) {
-    const before = this.down.get(event.pointerId);
-    if (!before) return;
-    const { pane } = this, { view } = pane.viewer, now = pane.point(event);
-    const far = Math.hypot(now[0] - this.start[0], now[1] - this.start[1]);
-    const dense = pane.canvas.width / pane.canvas.clientWidth;
-    if (!this.moved && far < STILL * dense) return;
-    this.moved = true;
-    const [across, down] = [now[0] - before[0], now[1] - before[1]];
-    if (this.down.size > 1) this.pinch(event.pointerId, before, now);
-    else if (event.pointerType === "touch" || event.shiftKey || event.buttons !== 1)
-      view.move(across, down, pane);
-    else pane.viewer.adjust(across / pane.canvas.width, -down / pane.canvas.height, pane);
-    this.down.set(event.pointerId, now);
-    pane.viewer.refresh();
-  }
-
-  pinch(moving, before, now) {
-    const other = [...this.down].find(([pointer]) => pointer !== moving)[1];
-    const apart = (point) => Math.hypot(point[0] - other[0], point[1] - other[1]);
-    const middle = [(now[0] + other[0]) / 2, (now[1] + other[1]) / 2];
-    const { view } = this.pane.viewer;
-    view.zoomAt(middle, apart(now) / Math.max(apart(before), 1), this.pane);
-    view.move((now[0] - before[0]) / 2, (now[1] - before[1]) / 2, this.pane);
-  }
-
-  release(event) {
-    const known = this.down.has(event.pointerId), alone = this.down.size === 1;
-    this.forget(event);
-    if (!known || !alone || this.moved || event.button !== 0 || event.shiftKey) return;
-    const { pane } = this, at = pane.viewer.view.under(pane.point(event), pane);
-    if (pane.own && at.every((share) => share >= 0 && share < 1)) pane.viewer.ask(at);
-  }
-
-  forget(event) {
-    this.down.delete(event.pointerId);
-  }
-
-  wheel(event) {
-    const { pane } = this;
-    if (!pane.film) return;
-    event.preventDefault();
-    const notches = event.deltaY / (event.deltaMode ? 3 : 100);
-    pane.viewer.view.zoomAt(pane.point(event), 1.2 ** -notches, pane);
-    pane.viewer.refresh();
-  }
-}
 
 class Viewer {
   constructor(root) {
@@ -202,6 +28,7 @@ class Viewer {
     this.panes = [];
     this.fixed = false; // Original was pressed, or its key tapped
     this.held = 0; // since when its key is down
+    this.measuring = false;
     this.find = (selector) => root.querySelector(selector);
     this.look = SHARED.look ??= { ...PLAIN };
     this.buttons();
@@ -224,6 +51,9 @@ class Viewer {
     this.asks = header.asks;
     this.region = header.region;
     this.looked = header.film;
+    this.told = header;
+    this.tables = Object.fromEntries(
+      [...header.colours, header.signed].map((name) => [name, array(name)]));
     const { panes } = header, room = this.find(".panes");
     while (this.panes.length > panes.length) this.panes.pop().close();
     while (this.panes.length < panes.length) {
@@ -250,6 +80,11 @@ class Viewer {
     return this.panes.find((pane) => pane.own) ?? this.panes[0];
   }
 
+  // The panes whose films are there.
+  get there() {
+    return this.panes.filter((pane) => pane.film);
+  }
+
   get bare() {
     return this.fixed || this.held > 0;
   }
@@ -271,6 +106,14 @@ class Viewer {
     press("original", this.bare);
     press("invert", view.invert);
     press("link", look.linked);
+    const measurable = this.there.some((pane) => pane.film.millimetres);
+    this.measuring &&= measurable;
+    press("measure", this.measuring);
+    const measure = this.find("[name=measure]");
+    measure.setAttribute("aria-disabled", !measurable && this.there.length > 0);
+    measure.title = measurable ? "Measure a length: draw a line (key M)" : NO_SPACING;
+    this.find("[name=undo]").hidden = !this.measuring;
+    this.offer();
     for (const name of ["opacity", "threshold"]) {
       this.find(`[name=${name}]`).value = look[name];
       this.find(`[name=${name}]`).setAttribute("aria-valuetext", `${look[name]} per cent`);
@@ -278,15 +121,20 @@ class Viewer {
     for (const name of STYLES) press(name, look.style === name);
     this.find(".strip").classList.toggle("idle", !this.panes.some((pane) => pane.layer));
     const pane = this.main, parts = [];
+    if (view.turn) parts.push(`${TURNED[view.turn]} on screen only`);
     if (pane.film && !view.whole)
       parts.push(`${(view.zoom / view.exactly(pane)).toFixed(2)} : 1`);
+    if (this.there.some((one) => one.coarse))
+      parts.push(pane.film.sheets.length > 1 ? "too large for its own pixels" : "finer pixels follow");
+    if (this.ruled) parts.push(Rulers.inWords(this.ruled.rulers.all.at(-1), this.ruled.film));
     for (const { width, level, plain } of new Set(this.panes.map((one) => one.greys)))
       if (!plain) parts.push(`window ${width.toFixed(2)}, level ${level.toFixed(2)}`);
-    this.find("output").textContent = parts.join(" · ");
+    const told = parts.join(" · ");
+    Object.assign(this.find("output"), { textContent: told, title: told });
   }
 
   buttons() {
-    for (const name of ["original", "invert", "link", "fit", "exact", "reset", "help"])
+    for (const name of BUTTONS)
       this.find(`[name=${name}]`).onclick = () => this[name]();
     for (const name of STYLES)
       this.find(`[name=${name}]`).onclick = () => this.set({ style: name });
@@ -322,6 +170,97 @@ class Viewer {
     this.refresh();
   }
 
+  // The names of the film's windows, in the order of their keys.
+  get presets() {
+    const named = this.main.film?.windows ?? [];
+    return [...Object.keys(SHARES), ...named.map(([name], k) =>
+      `${name ? name[0] + name.slice(1).toLowerCase() : `Window ${k + 1}`} (file)`)];
+  }
+
+  // Open a window on every film that has it.
+  preset(number) {
+    const worked = Object.values(SHARES), at = number - worked.length;
+    for (const { film, greys } of this.there) {
+      if (number < worked.length) greys.open(...greysAt(film, worked[number]));
+      else if (film.windows[at]) greys.open(...film.windows[at].slice(1));
+    }
+    this.refresh();
+  }
+
+  // List the windows that there are.
+  offer() {
+    const list = this.find(".presets"), { presets } = this;
+    if (list.dataset.names === presets.join()) return;
+    list.dataset.names = presets.join();
+    list.replaceChildren(...presets.map((name, k) => {
+      const button = document.createElement("button"), key = k + FIRST_PRESET;
+      Object.assign(button, { type: "button", textContent: name });
+      if (key < 10) button.append(Object.assign(document.createElement("kbd"), { textContent: key }));
+      button.onclick = () => this.preset(k);
+      return button;
+    }));
+  }
+
+  window() {
+    this.unfold("presets", "window");
+  }
+
+  help() {
+    this.unfold("help", "help");
+  }
+
+  // Show or hide a list; the other one makes way.
+  unfold(name, button) {
+    for (const [one, its] of [["presets", "window"], ["help", "help"]]) {
+      const list = this.find(`.${one}`);
+      list.hidden = one !== name || !list.hidden;
+      this.find(`[name=${its}]`).setAttribute("aria-expanded", !list.hidden);
+    }
+  }
+
+  // The colours of a map.
+  palette(signed) {
+    return signed ? this.told.signed : this.told.colours[this.look.colours];
+  }
+
+  colours() {
+    this.set({ colours: (this.look.colours + 1) % this.told.colours.length });
+  }
+
+  measure() {
+    const measurable = this.there.some((pane) => pane.film.millimetres);
+    this.reason = measurable ? "" : NO_SPACING; // until the next thing is done
+    this.measuring = measurable && !this.measuring;
+    this.forgo();
+  }
+
+  // The pane with the line that was drawn last.
+  get ruled() {
+    const drawn = this.there.filter((pane) => pane.rulers.all.length);
+    return drawn.find((pane) => pane === this.hand) ?? drawn[0];
+  }
+
+  // Delete the line that was drawn last.
+  undo() {
+    this.ruled?.rulers.lines.pop();
+    this.forgo();
+  }
+
+  // Leave a line that was begun.
+  forgo() {
+    this.panes.forEach((pane) => {
+      pane.rulers.forgo();
+      pane.keyed = false;
+    });
+    this.refresh();
+  }
+
+  // A quarter clockwise on screen; what lies in the middle stays there.
+  turn() {
+    this.view.turn = (this.view.turn + 1) % 4;
+    this.refresh();
+  }
+
   // Open the windows of two films together, or each alone.
   link() {
     this.set({ linked: !this.look.linked });
@@ -340,12 +279,6 @@ class Viewer {
     this.set(PLAIN);
   }
 
-  help() {
-    const lines = this.find(".help");
-    lines.hidden = !lines.hidden;
-    this.find("[name=help]").setAttribute("aria-expanded", !lines.hidden);
-  }
-
   // Ask what the model says without a region; a click into the region takes it back.
   ask([x, y]) {
     if (!this.asks) return;
@@ -359,12 +292,28 @@ class Viewer {
     if (event.ctrlKey || event.metaKey || event.altKey || at.closest?.(EDITABLE)) return;
     if (!this.panes.some((pane) => pane.film)) return;
     const pane = this.panes.find((one) => one.canvas === at), key = event.key.toLowerCase();
+    this.reason = "";
+    if (NAMES[key] === "undo" && !this.measuring) return;
     if (key in NAMES) this[NAMES[key]]();
+    else if (/^[2-9]$/.test(key) && this.presets[key - FIRST_PRESET]) this.preset(key - FIRST_PRESET);
     else if (key === "o" || (key === " " && pane)) this.hold(event);
-    else if (key === "escape" && this.region) this.tell(ASKED, []);
-    else if (key === "escape" && !this.find(".help").hidden) this.help();
+    else if (key === "escape") {
+      if (!this.escape()) return;
+    }
     else if (!this.steer(key, event.shiftKey, pane)) return;
     event.preventDefault();
+  }
+
+  // Take back what was done last: an open list, a line, measuring, the region asked about.
+  escape() {
+    const open = ["help", "window"].find((name) =>
+      this.find(`[name=${name}]`).getAttribute("aria-expanded") === "true");
+    if (open) this[open]();
+    else if (this.panes.some((pane) => pane.rulers.begun)) this.forgo();
+    else if (this.measuring) this.measure();
+    else if (this.region) this.tell(ASKED, []);
+    else return false;
+    return true;
   }
 
   // Move, zoom, or ask by keys; what needs one pane only does so when it has the focus.
@@ -374,7 +323,8 @@ class Viewer {
     if (!film) return false;
     if (key in ZOOMS) this.view.zoomAt(middle, ZOOMS[key], pane ?? this.main);
     else if (!pane) return false;
-    else if (key === "enter" && pane.own) this.ask(this.view.under(middle, pane));
+    else if (key === "enter" && this.measuring && film.millimetres) pane.mark();
+    else if (key === "enter" && pane.own) this.ask(this.view.place(pane).under(middle));
     else if (!(key in STEPS)) return false;
     else if (shift) this.adjust(-0.05 * across, 0.05 * down, pane);
     else this.view.move(0.08 * canvas.width * across, 0.08 * canvas.height * down, pane);

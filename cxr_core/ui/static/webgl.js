@@ -14,8 +14,9 @@ const FRAGMENT = `#version 300 es
 precision highp float;
 precision highp sampler2D;
 uniform sampler2D film, map, table;
-uniform vec2 canvas, origin, size, bytes, window;  // pixels; bytes: what each byte is worth
+uniform vec2 canvas, origin, turn, size, bytes, window;  // bytes: what each byte is worth
 uniform float scale;        // pixels of the canvas for one of the film
+uniform float fine;         // pixels of the film for one of the sheet that shows it
 uniform vec4 square;        // where the film lies in the map: left, top, width, height, in cells
 uniform bool mapped, heat, lined, sided;
 uniform float opacity, threshold, level, reach;
@@ -25,7 +26,7 @@ out vec4 colour;
 const int MOST_TAPS = 4;
 
 float grey(vec2 place) {
-  int taps = clamp(int(ceil(1.0 / scale - 0.01)), 1, MOST_TAPS);
+  int taps = clamp(int(ceil(1.0 / (scale * fine) - 0.01)), 1, MOST_TAPS);
   float total = 0.0;
   for (int row = 0; row < MOST_TAPS; row++) {
     if (row >= taps) break;
@@ -72,7 +73,8 @@ vec3 lined_over(
 }
 
 void main() {
-  vec2 place = (vec2(gl_FragCoord.x, canvas.y - gl_FragCoord.y) - origin) / scale;
+  vec2 aside = (vec2(gl_FragCoord.x, canvas.y - gl_FragCoord.y) - origin) / scale;
+  vec2 place = vec2(turn.x * aside.x + turn.y * aside.y, turn.x * aside.y - turn.y * aside.x);
   float value = mapped ? clamp(evidence(place), sided ? -1.0 : 0.0, 1.0) : 0.0;
   float steep = max(length(vec2(dFdx(value), dFdy(value))), 1e-12);
   if (any(lessThan(place, vec2(0.0))) || any(greaterThan(place, size))) {
@@ -123,14 +125,27 @@ class WebGLPainter {
     this.places = {};
     ["film", "map", "table"].forEach((name, unit) => {
       gl.activeTexture(gl.TEXTURE0 + unit);
-      gl.bindTexture(gl.TEXTURE_2D, gl.createTexture());
-      for (const side of [gl.TEXTURE_WRAP_S, gl.TEXTURE_WRAP_T])
-        gl.texParameteri(gl.TEXTURE_2D, side, gl.CLAMP_TO_EDGE);
-      for (const way of [gl.TEXTURE_MIN_FILTER, gl.TEXTURE_MAG_FILTER])
-        gl.texParameteri(gl.TEXTURE_2D, way, unit ? gl.NEAREST : gl.LINEAR);
+      if (unit) this.texture(gl.NEAREST);
       gl.uniform1i(this.place(name), unit);
     });
-    this.film = this.layer = null;
+    this.sheets = new Map(); // of the film that is drawn: the texture of each
+    this.film = this.layer = this.table = null;
+  }
+
+  // The longest side of a sheet that can be drawn.
+  get limit() {
+    return this.gl.getParameter(this.gl.MAX_TEXTURE_SIZE);
+  }
+
+  // Make a texture and bind it.
+  texture(filter) {
+    const gl = this.gl, made = gl.createTexture();
+    gl.bindTexture(gl.TEXTURE_2D, made);
+    for (const side of [gl.TEXTURE_WRAP_S, gl.TEXTURE_WRAP_T])
+      gl.texParameteri(gl.TEXTURE_2D, side, gl.CLAMP_TO_EDGE);
+    for (const way of [gl.TEXTURE_MIN_FILTER, gl.TEXTURE_MAG_FILTER])
+      gl.texParameteri(gl.TEXTURE_2D, way, filter);
+    return made;
   }
 
   // Browsers give out few contexts; one that is no longer seen is given back.
@@ -142,30 +157,41 @@ class WebGLPainter {
     return (this.places[name] ??= this.gl.getUniformLocation(this.program, name));
   }
 
-  take(film) {
-    if (this.film === film) return;
+  // Take up a sheet of a film; those of the film before it are let go.
+  take(film, sheet) {
     const gl = this.gl, wide = film.bytes === 2;
     gl.activeTexture(gl.TEXTURE0);
+    if (this.film !== film) {
+      this.sheets.forEach((texture) => gl.deleteTexture(texture));
+      this.sheets.clear();
+      this.film = film;
+    }
+    if (this.sheets.has(sheet)) {
+      gl.bindTexture(gl.TEXTURE_2D, this.sheets.get(sheet));
+      return;
+    }
+    this.sheets.set(sheet, this.texture(gl.LINEAR));
     // Two bytes are filtered apart and weighed afterwards: as exact as a texture of 16 bits,
     // which WebGL cannot filter.
-    gl.texImage2D(gl.TEXTURE_2D, 0, wide ? gl.RG8 : gl.R8, film.width, film.height, 0,
-      wide ? gl.RG : gl.RED, gl.UNSIGNED_BYTE, film.pixels);
-    this.film = film;
+    gl.texImage2D(gl.TEXTURE_2D, 0, wide ? gl.RG8 : gl.R8, sheet.width, sheet.height, 0,
+      wide ? gl.RG : gl.RED, gl.UNSIGNED_BYTE, sheet.pixels);
   }
 
   lay(layer) {
-    if (this.layer === layer || !layer) return;
+    if (!layer) return;
     const gl = this.gl;
     gl.activeTexture(gl.TEXTURE1);
-    gl.texImage2D(gl.TEXTURE_2D, 0, gl.R32F, layer.width, layer.height, 0, gl.RED, gl.FLOAT,
-      layer.values);
+    if (this.layer !== layer)
+      gl.texImage2D(gl.TEXTURE_2D, 0, gl.R32F, layer.width, layer.height, 0, gl.RED, gl.FLOAT,
+        layer.values);
     gl.activeTexture(gl.TEXTURE2);
-    gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA, 256, 1, 0, gl.RGBA, gl.UNSIGNED_BYTE, layer.table);
-    this.layer = layer;
+    if (this.table !== layer.table)
+      gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA, 256, 1, 0, gl.RGBA, gl.UNSIGNED_BYTE, layer.table);
+    Object.assign(this, { layer, table: layer.table });
   }
 
   // See Pane.paint for what it is given.
-  paint(film, layer, where, look) {
+  paint(film, sheet, layer, where, look) {
     const gl = this.gl, { width, height } = gl.canvas;
     if (gl.isContextLost()) return;
     gl.viewport(0, 0, width, height);
@@ -174,16 +200,18 @@ class WebGLPainter {
       gl.clear(gl.COLOR_BUFFER_BIT);
       return;
     }
-    this.take(film);
+    this.take(film, sheet);
     this.lay(layer);
     const [left, top, across, down] = layer?.square ?? [0, 0, 1, 1];
     const [cells, rows] = layer ? [layer.width, layer.height] : [1, 1];
     gl.uniform2f(this.place("canvas"), width, height);
-    gl.uniform2f(this.place("origin"), where.left, where.top);
+    gl.uniform2f(this.place("origin"), ...where.origin);
+    gl.uniform2f(this.place("turn"), where.cos, where.sin);
     gl.uniform2f(this.place("size"), film.width, film.height);
     gl.uniform2f(this.place("bytes"), ...(film.bytes === 2 ? [255 / 65535, 65280 / 65535] : [1, 0]));
     gl.uniform2f(this.place("window"), ...look.window);
     gl.uniform1f(this.place("scale"), where.scale);
+    gl.uniform1f(this.place("fine"), film.width / sheet.width);
     gl.uniform4f(this.place("square"), left * cells, top * rows, across * cells, down * rows);
     const flags = { mapped: !!layer, heat: look.heat, lined: look.lined, sided: !!layer?.signed };
     for (const [name, flag] of Object.entries(flags)) gl.uniform1i(this.place(name), flag);
