@@ -12,6 +12,7 @@ from benchmarks import (
     accuracy,
     adults,
     domains,
+    familiarity,
     gate,
     peers,
     pretraining,
@@ -29,6 +30,8 @@ SECTIONS = {
     "adults": adults.measure,
     "domains": domains.measure,
     "gate": gate.measure,
+    "familiarity-ways": familiarity.compare,
+    "familiarity": familiarity.measure,
     "withholding": withholding.measure,
     "baselines": accuracy.baselines,
     "speed": speed.measure,
@@ -38,8 +41,8 @@ SECTIONS = {
     "peers": peers.measure,
     "pretraining": pretraining.measure,
 }
-# Takes half an hour and more: measured only when asked for by name.
-SLOW = {"pretraining"}
+# Take half an hour and more: measured only when asked for by name.
+SLOW = {"pretraining", "familiarity-ways"}
 
 
 def machine() -> str:

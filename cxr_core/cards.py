@@ -9,6 +9,8 @@
                 validation.csv   what it said of the films that chose calibration and thresholds
                 history.csv      its training, epoch by epoch
                 explanations.json  how far its maps can be trusted, once that was measured
+                familiarity.npz  what its training films look like to it (`familiarity`), and
+                inputs.json      what the gate measures on its validation films (`reference`)
 
 Nothing here imports TensorFlow: listing models and opening the dashboard cost nothing.
 """
@@ -16,6 +18,7 @@ Nothing here imports TensorFlow: listing models and opening the dashboard cost n
 import csv
 import hashlib
 import json
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -32,6 +35,7 @@ from cxr_core.predictions import PredictionTable, read_predictions
 from cxr_core.preprocess import Preprocessing
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
+INPUTS = "inputs.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -263,6 +267,54 @@ def is_current(report: ExplanationReport, card: ModelCard, root: Path | None = N
         return report.version == card.version
     with reading(weights), weights.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest() == report.digest
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the gate measured on a model's validation films, one of each patient.
+
+    Attributes:
+        films: How many were measured.
+        measures: By the name of a check, its values, sorted: no film can be told from them.
+    """
+
+    films: int
+    measures: dict[str, tuple[float, ...]]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Self:
+        """Restore what `to_json` wrote.
+
+        Raises:
+            ValueError, TypeError, KeyError: When it is not that.
+        """
+        measures = {name: tuple(map(float, row)) for name, row in values["measures"].items()}
+        if not all(math.isfinite(value) for row in measures.values() for value in row):
+            raise ValueError("a measure is no number")
+        return cls(int(values["films"]), measures)
+
+
+def load_inputs(name: str, root: Path | None = None) -> Inputs | None:
+    """Read what the gate measured on a model's validation films; None when nobody did.
+
+    Raises:
+        UnknownName: When there is no such model.
+        ModelError: When the record is damaged.
+    """
+    path = model_folder(name, root) / INPUTS
+    if not path.is_file():
+        return None
+    try:
+        return Inputs.from_json(json.loads(path.read_text("utf-8")))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ModelError(
+            f"'{INPUTS}' of model '{name}' cannot be read ({error}). Delete it, or make it again: "
+            f"python -m cxr_core reference --model {name} --data FOLDER."
+        ) from error
 
 
 @dataclass(frozen=True)

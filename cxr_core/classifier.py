@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from cxr_core.calibration import probabilities
 from cxr_core.cards import ModelCard, check_name, load_card, model_folder, models_root, reading
 from cxr_core.errors import ModelError, UnknownName
+from cxr_core.familiarity import Familiarity, Likeness, load_familiarity
 from cxr_core.preprocess import ModelInput, prepare
 from cxr_core.runtime import NETWORK, SAME_LOGITS, Graph, load_graph, write_graph
 
@@ -58,11 +59,14 @@ class Prediction:
         labels: One answer for each label of its card, in order.
         features: float32 (h, w, C), the last map of this very forward pass, from which
             class activation maps follow without another.
+        likeness: How unlike the film is to those that the model learned from; None where its
+            bundle does not say what those look like.
     """
 
     model: str
     labels: tuple[LabelPrediction, ...]
     features: NDArray[np.float32] = field(repr=False, compare=False)
+    likeness: Likeness | None = None
 
     def label(self, name: str) -> LabelPrediction:
         """Return the answer for one label.
@@ -97,9 +101,16 @@ class Classifier:
         network: A flat keras.Model with layers "features" and "logits", or the path of one.
         graph: The same network without Keras. Where there is one, it answers, and a network
             that is given by its path is loaded when gradients are first asked for.
+        familiarity: What the films that trained it look like to it, where that is known.
     """
 
-    def __init__(self, card: ModelCard, network: Any, graph: Graph | None = None) -> None:
+    def __init__(
+        self,
+        card: ModelCard,
+        network: Any,
+        graph: Graph | None = None,
+        familiarity: Familiarity | None = None,
+    ) -> None:
         """Take hold of the network; nothing is traced until it is first used.
 
         Raises:
@@ -107,7 +118,7 @@ class Classifier:
                 file is damaged.
         """
         self.card = card
-        self._given, self._graph = network, graph
+        self._given, self._graph, self._familiarity = network, graph, familiarity
         self._loading = threading.Lock()
         self._loaded: _Differentiable | None = None
         if graph is None:
@@ -195,9 +206,12 @@ class Classifier:
         logits, features = self.forward(np.stack([item.pixels for item in inputs]))
         scores = probabilities(logits, self.card.calibration, self.card.activation)
         return [
-            Prediction(self.card.name, self._answers(*film), maps)
+            Prediction(self.card.name, self._answers(*film), maps, self._likeness(maps))
             for *film, maps in zip(logits, scores, features, strict=True)
         ]
+
+    def _likeness(self, features: NDArray[np.float32]) -> Likeness | None:
+        return self._familiarity.likeness(features) if self._familiarity is not None else None
 
     def _answers(
         self, logits: NDArray[np.float32], scores: NDArray[np.float64]
@@ -372,7 +386,17 @@ def load_classifier(
             f"Model '{name}' is shipped without its weights. Train it with "
             f"`python -m cxr_core train {card.recipe} --data FOLDER`."
         )
-    return Classifier(card, path, load_graph(path.parent))
+    return open_bundle(card, path.parent)
+
+
+def open_bundle(card: ModelCard, folder: Path) -> Classifier:
+    """Load the network of a bundle that holds one, with what belongs to it.
+
+    Raises:
+        ModelError: When its files are damaged.
+    """
+    familiarity = load_familiarity(folder)
+    return Classifier(card, folder / NETWORK, load_graph(folder), familiarity)
 
 
 def round_weights(network: Any) -> None:

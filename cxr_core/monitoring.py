@@ -1,15 +1,16 @@
 """What the app saw over time against what its models were tested on.
 
-From the site's own records: how a model's scores and the measures of its films are spread,
-week by week, against its test films; how often films were refused, flagged, or left untold;
-how often readers disagreed. Where films are too few to tell a change from chance, it says so.
+From the site's own records: how a model's scores are spread, week by week, against its test
+films, and what the gate measures of the films, against the model's own (`reference`); how often
+films were refused, flagged, or left untold; how often readers disagreed. Where films are too few
+to tell a change from chance, it says so.
 
 A change of scores is no proof of a fault: other patients come, and a test set is often richer
 in findings than a clinic. It is a reason to look (`local_check`).
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any, Literal
@@ -17,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cxr_core.cards import ModelCard
+from cxr_core.cards import Inputs, ModelCard
 from cxr_core.errors import ArgumentError
 from cxr_core.evaluation import plain, wilson
 from cxr_core.predictions import PredictionTable
@@ -31,7 +32,8 @@ BINS = 10
 CAUTION, DRIFT = 0.1, 0.25
 # The chance at which a table of comparisons may cry out though nothing has changed.
 FALSE_ALARM = 0.05
-# No training film's measures are kept, so the first films of a site stand for the usual ones.
+# Where a bundle does not say what the gate measures on the model's own films, the first ones of a
+# site stand for the usual ones.
 FIRST_FILMS = 200
 SOURCES = (
     "Limits: an index of 0.1 is a caution and one of 0.25 a drift (Siddiqi, Credit risk "
@@ -218,7 +220,9 @@ class MonitoringReport:
         whole: Everything.
         weeks: Week by week, oldest first; weeks without a film are left out.
         tested: What the model flagged of its test films, and where it could not tell, by finding.
-        inputs: The measures of later films against this site's first ones.
+        inputs: What the gate measured: against the model's own films where that is `known`, of
+            later films against this site's first ones where not.
+        known: The measures that are known of the model's own films.
         notes: What was left out, and how to read it, a sentence each.
     """
 
@@ -228,6 +232,7 @@ class MonitoringReport:
     weeks: tuple[Period, ...]
     tested: tuple[Rates, ...]
     inputs: tuple[Drift, ...]
+    known: tuple[str, ...]
     notes: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -240,6 +245,7 @@ def monitor(
     tested: PredictionTable,
     reads: Sequence[Read],
     opinions: Sequence[Opinion],
+    usual: Inputs | None = None,
 ) -> MonitoringReport:
     """Compare what a model saw with what it was tested on.
 
@@ -251,6 +257,7 @@ def monitor(
         tested: Its scores of its test films.
         reads: The site's answers, oldest first.
         opinions: What its readers said, oldest first.
+        usual: What the gate measured on the model's own films; None where nobody did.
     """
     own = [one for one in reads if (one.model, one.version) == (card.name, card.version)]
     on_test = {one.digest for one in opinions if one.test_film}
@@ -271,14 +278,17 @@ def monitor(
         for name in ("all", *weeks)
     ]
     others = sum(one.model == card.name for one in reads) - len(own)
+    measured = _measured(films)
+    known = tuple(name for name in measured if usual is not None and usual.measures.get(name))
     return MonitoringReport(
         model=card.name,
         version=card.version,
         whole=periods[0],
         weeks=tuple(periods[1:]),
         tested=_on_test(card, tested),
-        inputs=_inputs(films),
-        notes=tuple(_notes(films, others, len(on_test))),
+        inputs=tuple(_inputs(measured, usual)),
+        known=known,
+        notes=(*_against(measured, known, usual), *_left_out(others, len(on_test))),
     )
 
 
@@ -373,29 +383,52 @@ def _on_test(card: ModelCard, tested: PredictionTable) -> tuple[Rates, ...]:
     return tuple(found)
 
 
-def _inputs(films: Sequence[Read]) -> tuple[Drift, ...]:
-    """Compare what the gate measured on later films with this site's first ones."""
+def _measured(films: Sequence[Read]) -> dict[str, list[float]]:
+    """Return what the gate measured of films, by the name of its check, oldest first."""
     measured: dict[str, list[float]] = defaultdict(list)
     for one in films:
         for check in one.gate.get("checks", ()):
             value = check["value"]
             if isinstance(value, int | float) and np.isfinite(value):
                 measured[check["name"]].append(float(value))
-    return tuple(
-        drift(name, values[:FIRST_FILMS], values[FIRST_FILMS:], comparisons=len(measured))
-        for name, values in sorted(measured.items())
-    )
+    return dict(sorted(measured.items()))
 
 
-def _notes(films: Sequence[Read], others: int, on_test: int) -> list[str]:
+def _inputs(measured: Mapping[str, list[float]], usual: Inputs | None) -> Iterator[Drift]:
+    """Compare measures with those of the model's own films, or later with this site's first."""
+    for name, values in measured.items():
+        own = usual.measures.get(name, ()) if usual is not None else ()
+        old, new = (own, values) if own else (values[:FIRST_FILMS], values[FIRST_FILMS:])
+        yield drift(name, old, new, comparisons=len(measured))
+
+
+def _against(
+    measured: Mapping[str, list[float]], known: Sequence[str], usual: Inputs | None
+) -> list[str]:
+    """Say how to read the numbers, and what each is held against."""
     notes = [
         "A film counts once, as it was last read.",
         SOURCES,
         "A test set is often richer in findings than a clinic: a change of scores is a reason to "
         "look, no proof of a fault. A local check on labelled films decides.",
-        f"No measures of training films are kept: inputs are compared with the first "
-        f"{FIRST_FILMS} films of this site, {len(films):,} in all.",
     ]
+    if known and usual is not None:
+        notes.append(
+            f"Inputs are compared with {usual.films:,} validation films of the model, one of each "
+            "patient, in the form in which they were published."
+        )
+    unknown = [name for name in measured if name not in known]
+    if unknown:
+        whose = f" ({', '.join(unknown)})" if known else ""
+        notes.append(
+            f"Not known of the model's own films{whose}: later films are compared with the first "
+            f"{FIRST_FILMS} of this site. `python -m cxr_core reference` measures the model's own."
+        )
+    return notes
+
+
+def _left_out(others: int, on_test: int) -> list[str]:
+    notes = []
     if others:
         notes.append(f"Left out: {others:,} answers of other versions of this model.")
     if on_test:

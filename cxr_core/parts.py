@@ -142,14 +142,19 @@ def prepare_parts(
     dealt = deal(dataset, recipe, seed)
     for split, films in dealt.items():
         _require_classes(dataset, recipe, split, films)
-    return {
-        split: Part(
-            films,
-            pixel_cache(dataset.root, films, recipe.preprocessing, progress),
-            targets(films, recipe),
-        )
-        for split, films in dealt.items()
-    }
+    return {split: decoded(dataset, films, recipe, progress) for split, films in dealt.items()}
+
+
+def decoded(
+    dataset: DatasetIndex, films: tuple[Film, ...], recipe: Recipe, progress: Progress | None = None
+) -> Part:
+    """Decode the films of one part, each once.
+
+    Raises:
+        DataError: When some cannot be read.
+    """
+    squares = pixel_cache(dataset.root, films, recipe.preprocessing, progress)
+    return Part(films, squares, targets(films, recipe))
 
 
 def deal(dataset: DatasetIndex, recipe: Recipe, seed: int) -> dict[str, tuple[Film, ...]]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from cxr_core.calibration import Calibration, probabilities
 from cxr_core.cards import (
+    Inputs,
     ModelCard,
     check_name,
     load_card,
@@ -38,12 +39,14 @@ from cxr_core.decisions import (
     write_record,
     write_validation,
 )
-from cxr_core.errors import ArgumentError, DataError, UnknownName
+from cxr_core.errors import ArgumentError, DataError, ModelError, UnknownName
+from cxr_core.familiarity import Familiarity
 from cxr_core.mistakes import coverage
 from cxr_core.networks import BACKBONES
 from cxr_core.parts import (
     Part,
     blacked_out,
+    decoded,
     films_to_score,
     fit_labels,
     prepare_parts,
@@ -54,6 +57,8 @@ from cxr_core.predictions import PredictionTable
 from cxr_core.preprocess import finish
 from cxr_core.ranking import auroc
 from cxr_core.recipes import Recipe, get_recipe
+from cxr_core.reference import own_films, write_reference
+from cxr_core.runtime import NETWORK
 from cxr_core.training import (
     Run,
     as_sources_count,
@@ -254,6 +259,7 @@ def train(
         name,
         seed,
         " ".join(command),
+        dataset.root,
         dataset.notes,
         epoch,
         control,
@@ -292,6 +298,7 @@ class Trained:
         name: Of the model to be.
         seed: It was trained with.
         command: That trains it again; of paths only their last part.
+        root: The data folder.
         notes: What the folder's reader should be told.
         epoch: Whose weights these are, when asked for.
         control: The network trained with the middle of every film blacked out, and the test
@@ -305,6 +312,7 @@ class Trained:
     name: str
     seed: int
     command: str
+    root: Path
     notes: tuple[str, ...] = ()
     epoch: int | None = None
     control: tuple[Any, Part] | None = None
@@ -342,6 +350,7 @@ def make_model(trained: Trained, progress: Progress | None = None) -> Path:
         _write_record(aside, card, table)
         write_validation(aside / "validation.csv", held)
         shutil.copyfile(trained.run.table, aside / "history.csv")
+        write_reference(aside, card, trained.parts, recipe, trained.root, progress)
         return publish(aside, name)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
@@ -398,6 +407,49 @@ def recalibrate(name: str, root: Path | None = None) -> ModelCard:
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return renewed
+
+
+def renew_reference(
+    name: str,
+    data: Path,
+    *,
+    layout: str | None = None,
+    skip_damaged: bool = False,
+    progress: Progress | None = None,
+    root: Path | None = None,
+) -> tuple[Familiarity, Inputs]:
+    """Look anew at the films that a registered model learned from; nothing else changes.
+
+    Args:
+        name: The model.
+        data: The folder that it was trained on.
+        layout: Of that folder; found out by default.
+        skip_damaged: Leave damaged TFRecord shards out, as the training did.
+        progress: Told of every stage.
+        root: Of the models.
+
+    Raises:
+        UnknownName: When there is no such model, or no such recipe.
+        ModelError: When it is shipped without its weights, or damaged.
+        DataError: When these are not the films that trained it.
+    """
+    card, folder = load_card(name, root), model_folder(name, root)
+    if not (folder / NETWORK).is_file():
+        raise ModelError(f"'{name}' is shipped without its weights: it sees no films.")
+    recipe = get_recipe(card.recipe)
+    dataset = _index(recipe, data, progress, layout, skip_damaged)
+    recipe = fit_labels(recipe, dataset)
+    own = own_films(card, folder, dataset, recipe)
+    parts = {split: decoded(dataset, films, recipe, progress) for split, films in own.items()}
+    aside = folder.with_name(f".{name}.new")
+    shutil.rmtree(aside, ignore_errors=True)
+    try:
+        shutil.copytree(folder, aside)
+        found = write_reference(aside, card, parts, recipe, dataset.root, progress)
+        publish(aside, name, root)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return found
 
 
 def _decided(card: ModelCard, decision: Decision) -> ModelCard:

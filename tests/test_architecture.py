@@ -20,16 +20,17 @@ LEVELS = (
     {"errors", "addresses"},
     {"images"},
     {"preprocess", "phantom", "overlays", "runtime"},
-    {"thorax", "datasets", "networks", "ranking", "calibration", "augmentation"},
+    {"thorax", "datasets", "networks", "ranking", "calibration", "augmentation", "familiarity"},
     {"evaluation"},
     {"predictions", "explanations", "wording"},
     {"agreement", "cards", "comparison", "scores", "mistakes"},
     {"classifier"},
     {"attribution", "gate", "recipes", "uncertainty"},
-    {"parts", "decisions"},
+    {"parts", "decisions", "answering"},
     {"codes", "heads"},
     {"figures"},
     {"training", "faithfulness", "records", "export"},
+    {"reference"},
     {"screening", "archive", "monitoring", "release", "gate_training", "local_check"},
     {"ui", "service"},
     {"commands"},
@@ -65,7 +66,7 @@ ONLY_IN = {
     "tensorflow": {"classifier", "attribution", "datasets", "screening"},
 }
 # Rooms that are opened only to train; in all others keras is imported where it is used.
-TRAINING = {"augmentation", "networks", "training", "release", "gate_training"}
+TRAINING = {"augmentation", "networks", "training", "reference", "release", "gate_training"}
 NOWHERE = {"matplotlib.pyplot", "torch", "jax", "cv2"}
 MOST_LINES = 450
 MOST_PAGE_LINES = 60

@@ -218,7 +218,7 @@ def test_one_record_that_cannot_be_read_hides_no_other_model(capsys, two_records
     assert main(["list", "--json"]) == 0
     first, second = (json.loads(line) for line in capsys.readouterr().out.splitlines())
     error = first.pop("error")
-    assert first == whole[0] | {"macro": None}
+    assert first == whole[0] | {"macro": None, "notes": []}
     assert second == whole[1] and second["macro"]["auroc"] > 0.5
     if damage == "an earlier version":
         assert "'micro'" in error

@@ -18,7 +18,7 @@ from scipy.stats import chi2, ks_2samp
 from streamlit.testing.v1 import AppTest
 
 from cxr_core.__main__ import main
-from cxr_core.cards import load_card
+from cxr_core.cards import Inputs, load_card, models_root
 from cxr_core.errors import ArgumentError
 from cxr_core.evaluation import wilson
 from cxr_core.monitoring import CAUTION, DRIFT, FIRST_FILMS, drift, in_words, monitor
@@ -260,6 +260,25 @@ def test_inputs_are_held_against_the_first_films_of_the_site():
     assert early.verdict == "too few" and early.n == 0
 
 
+def test_inputs_are_held_against_the_models_own_films_where_these_are_known():
+    """All films of the site count then, from the first on; what is not known keeps the old way."""
+    random = np.random.default_rng(4)
+    usual = Inputs(500, {"contrast": tuple(np.sort(random.random(500)))})
+    alike = [read(k, 0.5, contrast=float(c)) for k, c in enumerate(random.random(300))]
+    report = monitor(CARD_HERE, known_films(), alike, [], usual)
+    (one,) = report.inputs
+    assert (one.reference, one.n, one.verdict) == (500, 300, "steady")
+    assert report.known == ("contrast",)
+    assert any("500 validation films" in note for note in report.notes)
+    assert not any("first 200" in note for note in report.notes)
+    other = [read(k, 0.5, contrast=0.5 * float(c)) for k, c in enumerate(random.random(300))]
+    assert monitor(CARD_HERE, known_films(), other, [], usual).inputs[0].verdict == "drift"
+    elsewhere = monitor(CARD_HERE, known_films(), other, [], Inputs(500, {"sharpness": (1.0,)}))
+    assert (elsewhere.inputs[0].reference, elsewhere.known) == (FIRST_FILMS, ())
+    assert any("first 200 of this site" in note for note in elsewhere.notes)
+    assert elsewhere.inputs == monitor(CARD_HERE, known_films(), other, []).inputs
+
+
 def test_an_exclusive_model_flags_the_largest():
     names = ("A", "B")
     scores = np.array([[0.8, 0.2], [0.3, 0.7], [0.6, 0.4]])
@@ -338,6 +357,18 @@ def test_the_view_shows_the_weeks_of_the_records(site):
     assert f"Week of {report.weeks[0].name}" in told
     assert f"{report.whole.findings[0].scores.psi:.2f}" in told
     assert "Contrast" in told and "Siddiqi" in told
+    assert "first films here" in told and "validation films</td>" not in told
+
+
+def test_the_view_and_the_command_use_what_the_bundle_knows(site, capsys):
+    inputs = Inputs(300, {"contrast": tuple(np.linspace(0, 1, 300))})
+    (models_root() / "made" / "inputs.json").write_text(json.dumps(inputs.to_json()))
+    version = load_card("made").version
+    site().add(*(read(k, 0.5, version=version, contrast=0.9) for k in range(300)))
+    assert "validation films</td>" in html(opened())
+    assert main(["monitor", "--model", "made", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["known"] == ["contrast"] and told["inputs"][0]["verdict"] == "drift"
 
 
 def test_without_records_there_is_no_such_view(site, monkeypatch):

@@ -90,7 +90,7 @@ def scripted(plain_card):
 @contextmanager
 def served(load, models=("plain",), **more):
     """Open a desk, wait until its models are loaded, and give its client."""
-    desk = Desk(Settings(models=models, **more), load=load)
+    desk = Desk(Settings(models=models, **more), load=load, doubts=lambda card: ())
     with TestClient(create_app(desk), raise_server_exceptions=False) as client:
         client.desk = desk
         wait_for(lambda: desk.ready or desk.failure)
@@ -298,7 +298,10 @@ def ask_grey(client, value):
 
 def test_health_is_told_at_once_and_ready_once_the_models_answered(scripted):
     scripted.hold()
-    desk = Desk(Settings(models=("plain",)), load=lambda name: scripted)
+    doubts = {"plain": ("Its weights are others.",)}
+    desk = Desk(
+        Settings(models=("plain",)), load=lambda name: scripted, doubts=lambda c: doubts[c.name]
+    )
     with TestClient(create_app(desk)) as client:
         assert scripted.entered.wait(60)
         assert client.get("/health").json() == {"ok": True}
@@ -307,7 +310,9 @@ def test_health_is_told_at_once_and_ready_once_the_models_answered(scripted):
             assert int(early.headers["Retry-After"]) >= 1
         scripted.go.set()
         wait_for(lambda: desk.ready)
-        assert client.get("/ready").json() == {"ready": True, "models": ["plain"]}
+        notes = {"plain": ["Its weights are others."]}
+        assert client.get("/ready").json() == {"ready": True, "models": ["plain"], "notes": notes}
+        assert client.get("/models").json()[0]["notes"] == notes["plain"]
 
 
 def test_a_model_that_cannot_be_loaded_is_told_to_whoever_runs_the_service():
@@ -827,7 +832,7 @@ def described():
     greys = Preprocessing(size=64, standardise=False)
     card = replace(CARD, name="plain", preprocessing=greys, training={"gate": False})
     told = Settings(models=("plain",), port=0, token=TOKEN, rate=10**6)
-    desk = Desk(told, load=lambda name: Scripted(card))
+    desk = Desk(told, load=lambda name: Scripted(card), doubts=lambda card: ())
     server = uvicorn.Server(_config(create_app(desk), told))
     with _listening(told) as listener, ThreadPoolExecutor(1) as thread:
         running = thread.submit(server.run, [listener])

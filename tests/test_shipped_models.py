@@ -10,13 +10,15 @@ from cxr_core.cards import (
     list_models,
     load_evaluation,
     load_history,
+    load_inputs,
     load_predictions,
     model_folder,
 )
 from cxr_core.classifier import load_classifier
 from cxr_core.decisions import decide, read_validation
 from cxr_core.errors import ModelError
-from cxr_core.gate import check
+from cxr_core.familiarity import BEYOND, FILE, load_familiarity
+from cxr_core.gate import check, pixel_checks
 from cxr_core.images import load_radiograph
 from cxr_core.predictions import evaluate_table
 from cxr_core.preprocess import prepare
@@ -32,6 +34,10 @@ FILMS = {
     "inceptionv3-nih15": "nih_chestxray14",
     "vgg16-codes": "nih_chestxray14",
 }
+
+
+def folder_of(name: str) -> str:
+    return FILMS.get(CARDS[name].recipe, "pediatric_pneumonia")
 
 
 def flat(value, place="") -> dict:
@@ -127,6 +133,38 @@ def test_the_recipe_still_answers_these_labels(name):
     assert recipe.preprocessing == CARDS[name].preprocessing
 
 
+@each_model
+def test_what_its_own_films_look_like_is_of_these_weights_and_small(name):
+    folder = model_folder(name)
+    found, inputs = load_familiarity(folder), load_inputs(name)
+    if found is None or inputs is None:
+        assert not (found or inputs), "both are made together"
+        pytest.skip(f"nobody has looked at the films of {name} yet: python -m cxr_core reference")
+    assert (folder / FILE).stat().st_size < 500_000
+    patients = set(read_validation(folder / "validation.csv").patients)
+    assert inputs.films == len(patients)
+    distances = np.array(inputs.measures["familiarity"])
+    assert len(distances) == inputs.films
+    # The rule, of one film of each patient instead of every film.
+    assert (distances > found.limit).mean() <= 2 * BEYOND[0]
+    assert 0.5 < np.median(distances) < found.limit
+
+
+@pytest.mark.slow
+@each_model
+def test_measures_of_validation_films_are_those_that_the_gate_takes_today(name, data):
+    inputs = load_inputs(name)
+    if inputs is None:
+        pytest.skip(f"nobody has looked at the films of {name} yet: python -m cxr_core reference")
+    table, root = read_validation(model_folder(name) / "validation.csv"), data / folder_of(name)
+    whose = dict(zip(table.files, table.patients, strict=True))
+    alone = [file for file in whose if list(whose.values()).count(whose[file]) == 1]
+    for file in alone[:4]:
+        for one in pixel_checks(load_radiograph(root / file)):
+            if isinstance(one.value, int | float):
+                assert min(abs(one.value - np.array(inputs.measures[one.name]))) < 1e-3
+
+
 @pytest.mark.slow
 @each_model
 def test_24_films_score_what_predictions_csv_says(name, data):
@@ -139,9 +177,7 @@ def test_24_films_score_what_predictions_csv_says(name, data):
     classifier = load_classifier(name)
     scores, refused = [], []
     for row in rows:
-        film = load_radiograph(
-            data / FILMS.get(card.recipe, "pediatric_pneumonia") / table.files[row]
-        )
+        film = load_radiograph(data / folder_of(name) / table.files[row])
         refused += [table.files[row]] * check(film, card).refused
         answers = classifier.predict(prepare(film, card.preprocessing)).labels
         scores.append([answer.probability for answer in answers])

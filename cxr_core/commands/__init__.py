@@ -13,6 +13,7 @@ from cxr_core.commands.monitor import add_monitor
 from cxr_core.commands.output import Commands
 from cxr_core.commands.predict import add_predict
 from cxr_core.commands.records import add_records
+from cxr_core.commands.reference import add_reference
 from cxr_core.commands.report import add_report
 from cxr_core.commands.screen import add_screen
 from cxr_core.commands.serve import add_serve
@@ -35,3 +36,4 @@ def add_commands(commands: Commands) -> None:
     add_serve(commands)
     add_records(commands)
     add_faithfulness(commands)
+    add_reference(commands)

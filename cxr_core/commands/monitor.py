@@ -15,7 +15,7 @@ def add_monitor(commands: Commands) -> None:
 
 
 def _monitor(options: argparse.Namespace) -> None:
-    from cxr_core.cards import load_card, load_predictions
+    from cxr_core.cards import load_card, load_inputs, load_predictions
     from cxr_core.monitoring import in_words, monitor
     from cxr_core.records import Records, wanted
 
@@ -27,6 +27,7 @@ def _monitor(options: argparse.Namespace) -> None:
         load_predictions(card.name),
         records.reads(),
         records.opinions(model=card.name),
+        load_inputs(card.name),
     )
     if options.json:
         print_json(report.to_json())

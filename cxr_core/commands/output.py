@@ -40,6 +40,14 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, allow_nan=False), flush=True)
 
 
+def tell_belonging(card: Any) -> None:
+    """Say on stderr where a model's decisions and its weights do not belong together."""
+    from cxr_core.local_check import belonging
+
+    for sentence in belonging(card):
+        print(sentence, file=sys.stderr)
+
+
 def touch(path: Path) -> None:
     """Make sure that a file can be written, before the work that fills it.
 

@@ -5,7 +5,13 @@ import csv
 from pathlib import Path
 from typing import Any
 
-from cxr_core.commands.output import Commands, ShownProgress, print_json, touch
+from cxr_core.commands.output import (
+    Commands,
+    ShownProgress,
+    print_json,
+    tell_belonging,
+    touch,
+)
 
 
 def add_predict(commands: Commands) -> None:
@@ -28,6 +34,7 @@ def _predict(options: argparse.Namespace) -> None:
     files = find_films(options.films)
     if options.csv:
         touch(options.csv)  # a place that cannot be written is told before the wait
+    tell_belonging(card)
     table: list[dict[str, Any]] = []
     progress = ShownProgress()
     from cxr_core.classifier import load_classifier

@@ -5,7 +5,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from cxr_core.commands.output import Commands
+from cxr_core.commands.output import Commands, tell_belonging
 from cxr_core.errors import ArgumentError
 
 FORMS = ("pdf", "sr", "secondary-capture", "fhir", "csv")
@@ -35,6 +35,7 @@ def _report(options: argparse.Namespace) -> None:
     from cxr_core.images import load_radiograph
 
     card, radiograph = load_card(options.model), load_radiograph(options.film)
+    tell_belonging(card)
     from cxr_core.classifier import load_classifier
     from cxr_core.ui.report import read_film
 

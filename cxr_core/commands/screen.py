@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from cxr_core.commands.output import Commands, ShownProgress
+from cxr_core.commands.output import Commands, ShownProgress, tell_belonging
 from cxr_core.errors import ArgumentError
 
 
@@ -24,10 +24,12 @@ def add_screen(commands: Commands) -> None:
 def _screen(options: argparse.Namespace) -> None:
     if (options.engine == "ray") != (options.address is not None):
         raise ArgumentError("--engine ray and --address go together; give both, or neither.")
+    from cxr_core.cards import load_card
     from cxr_core.screening.cluster import on_cluster
     from cxr_core.screening.job import here, job_of, screen_archive
 
     job = job_of(options.model, options.films, contours=options.contours)
+    tell_belonging(load_card(options.model))
     engine = on_cluster(job, options.address) if options.address else here(job)
     told = screen_archive(job, options.output, engine, _Pace())
     print(f"{_in_words(told)} Wrote {options.output}")

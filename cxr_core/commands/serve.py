@@ -3,7 +3,7 @@
 import argparse
 import os
 
-from cxr_core.commands.output import Commands
+from cxr_core.commands.output import Commands, tell_belonging
 
 
 def add_serve(commands: Commands) -> None:
@@ -32,5 +32,5 @@ def _serve(options: argparse.Namespace) -> None:
         patience=options.patience,
     )
     for name in settings.models:
-        load_card(name)  # a wrong name is told before anything listens
+        tell_belonging(load_card(name))  # a wrong name is told before anything listens
     serve(settings)

@@ -11,15 +11,14 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from cxr_core.answering import answer
 from cxr_core.cards import ModelCard, load_predictions, model_folder, reading
 from cxr_core.classifier import Classifier, load_classifier
 from cxr_core.datasets import DatasetIndex, Film, Progress, duplicates, index, read_film
 from cxr_core.decisions import PLAIN, ValidationTable, logits_behind, read_validation
 from cxr_core.errors import DataError, ImageError
-from cxr_core.gate import check
 from cxr_core.parts import deal, fit_labels, seen_digest, targets
 from cxr_core.predictions import PredictionTable
-from cxr_core.preprocess import prepare
 from cxr_core.recipes import Recipe, get_recipe
 from cxr_core.scores import read_scores
 from cxr_core.scores.sheets import key_of
@@ -244,12 +243,14 @@ def _ask(
         except ImageError:
             unread.append(film.file)
             continue
-        if check(radiograph, classifier.card, age_years=film.age_years).refused:
+        found = answer(
+            radiograph, classifier.card, classifier.predict, age_years=film.age_years
+        ).prediction
+        if found is None:
             refused.append(film.file)
         else:
-            model_input = prepare(radiograph, classifier.card.preprocessing)
             answered.append(film)
-            logits.append([one.logit for one in classifier.predict(model_input).labels])
+            logits.append([one.logit for one in found.labels])
         if progress:
             progress("Asking about films", done, len(films))
     kinds = (("Refused by the gate, as in use", refused), ("Not readable", unread))

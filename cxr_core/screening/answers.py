@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cxr_core.answering import checked, with_likeness
 from cxr_core.cards import ModelCard
 from cxr_core.classifier import Classifier, Prediction
 from cxr_core.errors import ImageError
-from cxr_core.gate import GateReport, check
+from cxr_core.gate import GateReport
 from cxr_core.images import load_radiograph, read_radiograph
-from cxr_core.preprocess import ModelInput, prepare
+from cxr_core.preprocess import ModelInput
 
 BATCH = 16
 
@@ -82,7 +83,8 @@ class Prepared:
 
     def answered(self, prediction: Prediction) -> Answer:
         """Join what the model says with what is known of the film."""
-        return Answer(self.file, prediction, self.gate, digest=self.digest)
+        report = with_likeness(self.gate, prediction)
+        return Answer(self.file, prediction, report, digest=self.digest)
 
 
 def prepare_film(
@@ -104,10 +106,10 @@ def prepare_film(
     except ImageError as error:
         # A fresh one, since the traceback of the other holds the whole film.
         return Answer(file, error=type(error)(str(error)))
-    report = check(radiograph, card)
-    if gate and report.refused:
-        return Answer(file, gate=report, digest=radiograph.digest)
-    return Prepared(file, report, prepare(radiograph, card.preprocessing), radiograph.digest)
+    found = checked(radiograph, card, insist=not gate)
+    if found.model_input is None:
+        return Answer(file, gate=found.gate, digest=radiograph.digest)
+    return Prepared(file, found.gate, found.model_input, radiograph.digest)
 
 
 def screen(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cxr_core.cards import load_card, model_folder, reading
 from cxr_core.classifier import Classifier, load_classifier
+from cxr_core.familiarity import FILE
 from cxr_core.runtime import NETWORK
 from cxr_core.screening.answers import screen
 from cxr_core.screening.films import films_of
@@ -21,7 +22,7 @@ class Job:
 
     Attributes:
         model: Who answers.
-        weights: SHA-256 of its card and its network.
+        weights: SHA-256 of all that its answers follow from.
         films: The arguments, as `films_of` takes them.
         folder: Where relative paths start.
         contours: Also outline where the evidence for flagged labels lies.
@@ -51,7 +52,7 @@ def job_of(model: str, films: Sequence[str], *, contours: bool = False) -> Job:
 
 
 def weights_of(model: str) -> str:
-    """Return the SHA-256 of a model's card and network.
+    """Return the SHA-256 of a model's card and network, and of its familiarity where it has one.
 
     Raises:
         UnknownName: When there is no such model.
@@ -59,8 +60,10 @@ def weights_of(model: str) -> str:
     """
     load_card(model)
     digest = hashlib.sha256()
-    for name in ("card.json", NETWORK):
+    for name in ("card.json", NETWORK, FILE):
         path = model_folder(model) / name
+        if name == FILE and not path.exists():
+            continue
         with reading(path):
             digest.update(path.read_bytes())
     return digest.hexdigest()

@@ -8,9 +8,11 @@ from os import cpu_count
 from time import monotonic
 
 from cxr_core.attribution import Progress, explain
+from cxr_core.cards import ModelCard
 from cxr_core.classifier import Classifier, load_classifier
 from cxr_core.errors import ArgumentError, UnknownName
 from cxr_core.images import read_radiograph
+from cxr_core.local_check import belonging
 from cxr_core.overlays import overlay, png
 from cxr_core.phantom import png_bytes, thorax
 from cxr_core.preprocess import prepare, restore
@@ -33,6 +35,7 @@ class Desk:
         settings: Of the service.
         load: Makes a classifier of a model's name.
         failed: Called when the models cannot be loaded.
+        doubts: Says of a card where its decisions and its weights do not belong together.
     """
 
     def __init__(
@@ -41,14 +44,16 @@ class Desk:
         *,
         load: Load = load_classifier,
         failed: Callable[[], None] = lambda: None,
+        doubts: Callable[[ModelCard], tuple[str, ...]] = belonging,
     ) -> None:
         """Take note; nothing runs before `open`."""
         self.settings = settings
         self.places = Places(settings.places)
         self.rates = Rates(settings.rate)
         self.metrics = Metrics(self.places)
-        self._load, self._failed = load, failed
+        self._load, self._failed, self._doubts = load, failed, doubts
         self._batchers: dict[str, Batcher] = {}
+        self._notes: dict[str, tuple[str, ...]] = {}
         self._readers = ThreadPoolExecutor(READERS, "reader")
         self._explainer = ThreadPoolExecutor(1, "explainer")
         self._opening: Future[None] = Future()
@@ -74,6 +79,16 @@ class Desk:
     def ready(self) -> bool:
         """Whether every model is loaded and has answered a film."""
         return self._opening.done() and self._opening.exception() is None
+
+    def notes(self) -> dict[str, tuple[str, ...]]:
+        """Say of each model where its decisions and its weights do not belong together.
+
+        Raises:
+            Refused: While models load.
+        """
+        if not self.ready:
+            raise loading()
+        return self._notes
 
     def model(self, name: str | None) -> Batcher:
         """Return the model that a request names, or the only one.
@@ -130,6 +145,7 @@ class Desk:
             tried = prepare_film(film, "phantom", classifier.card, gate=False)
             if isinstance(tried, Prepared):
                 classifier.predict_batch([tried.model_input])
+            self._notes[name] = self._doubts(classifier.card)
             self._batchers[name] = Batcher(classifier, partial(self.metrics.batch, name))
 
 

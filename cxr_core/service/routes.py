@@ -15,7 +15,7 @@ from cxr_core.attribution import get_method
 from cxr_core.screening import Answer
 from cxr_core.service.batcher import Batcher
 from cxr_core.service.desk import Desk
-from cxr_core.service.limits import Refused, loading, status_of, too_slow
+from cxr_core.service.limits import Refused, status_of, too_slow
 from cxr_core.service.schemas import (
     ANSWERED,
     REFUSED,
@@ -70,9 +70,8 @@ async def health() -> Response:
 async def ready(request: Request) -> Response:
     """Say whether the models and the gate are loaded; 503 until they are."""
     desk = _desk(request)
-    if not desk.ready:
-        raise loading()
-    return Json({"ready": True, "models": list(desk.settings.models)})
+    notes = desk.notes()
+    return Json({"ready": True, "models": list(desk.settings.models), "notes": notes})
 
 
 @closed_routes.get("/metrics", response_class=Response, responses=_METRICS | failures(401))
@@ -87,8 +86,15 @@ async def models(request: Request) -> Response:
     """List the models that answer here: what they are for, and what they are not for."""
     desk = _desk(request)
     cards = [desk.model(name).classifier.card for name in desk.settings.models]
-    facts = [name for name in Model.model_fields if name != "model"]
-    return Json([{"model": card.name} | {k: getattr(card, k) for k in facts} for card in cards])
+    facts = [name for name in Model.model_fields if name not in ("model", "notes")]
+    notes = desk.notes()
+    return Json(
+        [
+            {"model": card.name, "notes": notes[card.name]}
+            | {name: getattr(card, name) for name in facts}
+            for card in cards
+        ]
+    )
 
 
 @closed_routes.post(

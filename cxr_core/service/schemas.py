@@ -103,6 +103,9 @@ class Model(_Shape):
     intended_use: str
     not_for: list[str]
     limits: list[str]
+    notes: list[str] = Field(
+        description="Where its decisions and its weights do not belong together; else empty."
+    )
 
 
 class Alive(_Shape):
@@ -116,6 +119,7 @@ class Ready(_Shape):
 
     ready: Literal[True]
     models: list[str]
+    notes: dict[str, list[str]] = Field(description="By model, as in /models.")
 
 
 _CAUTION = {

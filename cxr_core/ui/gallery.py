@@ -25,7 +25,7 @@ from cxr_core.ui import journal, readfirst, selection, session
 from cxr_core.ui.datafolder import fence, inside, note
 from cxr_core.ui.journal import COMMENTED, Remarks
 from cxr_core.ui.selection import Asked, Choice, Group, Selection, ask, select
-from cxr_core.ui.widgets import choose_model, plain
+from cxr_core.ui.widgets import belonging, choose_model, plain
 from cxr_core.wording import spoken
 
 __all__ = ["Asked", "ask"]  # these too are asked for here
@@ -296,6 +296,7 @@ def summary(card: ModelCard, found: Selection) -> None:
     if state.problem:
         st.error(plain(state.problem))
         state.problem = ""
+    belonging(card)
     split = session.record(card).report.split
     named = f"{card.name}, version {card.version}, {split} split"
     leak = _leak(card)

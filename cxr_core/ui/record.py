@@ -18,7 +18,7 @@ from cxr_core.ui import reading as words
 from cxr_core.ui import session
 from cxr_core.ui.numerals import probability
 from cxr_core.ui.session import Record
-from cxr_core.ui.widgets import fact_table
+from cxr_core.ui.widgets import belonging, fact_table
 
 
 def theme() -> Theme:
@@ -28,6 +28,7 @@ def theme() -> Theme:
 
 def model_facts(card: ModelCard, record: Record) -> None:
     """Put on one page what a reader should know before trusting a model."""
+    belonging(card)
     st.html(
         f'<section class="cxr-summary"><h1>{escape(card.name)}</h1>'
         f'<p class="cxr-lead">{escape(card.intended_use)}</p></section>'

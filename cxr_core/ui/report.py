@@ -8,7 +8,7 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
-from cxr_core import gate
+from cxr_core.answering import answer
 from cxr_core.attribution import Attribution, explain, list_methods
 from cxr_core.attribution.checks import MapCheck, examine
 from cxr_core.cards import ModelCard, is_current, load_evaluation, load_explanations
@@ -17,7 +17,8 @@ from cxr_core.evaluation import EvaluationReport
 from cxr_core.export import Finding, ReadingRecord, ShownMap
 from cxr_core.gate import GateReport
 from cxr_core.images import Radiograph
-from cxr_core.preprocess import ModelInput, prepare
+from cxr_core.local_check import belonging
+from cxr_core.preprocess import ModelInput
 from cxr_core.ui import reading as words
 from cxr_core.wording import spoken
 
@@ -51,7 +52,7 @@ def reading_record(
     said = words.answer_in_words(card, checks, prediction, age_stated=age_years is not None)
     detail = (said.lead, *said.detail) if said.lead else said.detail
     if prediction is not None:
-        detail += tuple(words.shortcut_in_words(card, report))
+        detail += (*words.shortcut_in_words(card, report), *belonging(card))
     return ReadingRecord(
         film=radiograph,
         card=card,
@@ -133,19 +134,16 @@ def read_film(classifier: Classifier, radiograph: Radiograph, at: datetime) -> R
         ModelError: When the model's record, or the gate's own network, is damaged.
     """
     card = classifier.card
-    checks = gate.check(radiograph, card)
-    prediction, shown = None, None
-    not_shown = words.unexplained_in_words(None, None)
-    if not checks.refused:
-        model_input = prepare(radiograph, card.preprocessing)
-        prediction = classifier.predict(model_input)
-        shown, not_shown = _first_map(classifier, radiograph, model_input, prediction)
+    found = answer(radiograph, card, classifier.predict)
+    shown, not_shown = None, words.unexplained_in_words(None, None)
+    if found.model_input is not None and found.prediction is not None:
+        shown, not_shown = _first_map(classifier, radiograph, found.model_input, found.prediction)
     return reading_record(
         card,
         load_evaluation(card.name),
         radiograph,
-        checks,
-        prediction,
+        found.gate,
+        found.prediction,
         at=at,
         age_years=radiograph.facts.age_years,
         shown=shown,

@@ -20,7 +20,8 @@ from PIL import Image
 from starlette.formparsers import MultiPartParser
 from streamlit.runtime.scriptrunner import script_runner
 
-from cxr_core import gate
+from cxr_core import gate, local_check
+from cxr_core.answering import answer
 from cxr_core.attribution import Attribution, Progress, explain, occluded
 from cxr_core.attribution.checks import MapCheck, counterpart_of, examine
 from cxr_core.cards import (
@@ -48,7 +49,7 @@ from cxr_core.images import (
 )
 from cxr_core.phantom import sample_film
 from cxr_core.predictions import PredictionTable
-from cxr_core.preprocess import Box, ModelInput, prepare, region_at, restore
+from cxr_core.preprocess import Box, ModelInput, region_at, restore
 from cxr_core.records import Read
 from cxr_core.ui import access, journal
 from cxr_core.ui import reading as words
@@ -442,12 +443,10 @@ def read(film: Film, card: ModelCard) -> Reading:
 
 def answered(radiograph: Radiograph, card: ModelCard, age_years: float | None = None) -> Reading:
     """Check a film and, unless it is refused, ask the model; from any thread."""
-    checks = gate.check(radiograph, card, age_years=age_years)
-    reading = Reading(checks)
-    if not checks.refused:
-        reading.model_input = prepare(radiograph, card.preprocessing)
-        reading.prediction = classifier(card).predict(reading.model_input)
-    return reading
+    found = answer(
+        radiograph, card, lambda film: classifier(card).predict(film), age_years=age_years
+    )
+    return Reading(found.gate, found.model_input, found.prediction)
 
 
 def entry(digest: str, card: ModelCard, reading: Reading, mended: str = "") -> Read:
@@ -545,6 +544,32 @@ def verdict(card: ModelCard, label: str, method: str) -> str:
     return words.tested_in_words(explanations(card), label, method)
 
 
+def belonging(card: ModelCard) -> tuple[str, ...]:
+    """Say where a model's decisions and its weights do not belong together, a sentence each.
+
+    Raises:
+        UnknownName: When there is no such model.
+        ModelError: When a file of it is damaged.
+    """
+    files = ("card.json", "model.keras", "graph.json", "validation.csv")
+    return _belonging(card, card.name, card.version, str(models_root()), _written(card, files))
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def _belonging(
+    _card: ModelCard, name: str, version: str, root: str, changed: tuple[int, ...]
+) -> tuple[str, ...]:
+    """Ask once for each state of a model's files: its weights are read for that."""
+    return local_check.belonging(_card, Path(root))
+
+
+def _written(card: ModelCard, files: Sequence[str]) -> tuple[int, ...]:
+    """Say when files of a bundle were written, to part old from new; 0 of those it lacks."""
+    folder = model_folder(card.name)
+    paths = [folder / name for name in files]
+    return tuple(path.stat().st_mtime_ns if path.is_file() else 0 for path in paths)
+
+
 def explanations(card: ModelCard) -> tuple[ExplanationReport, bool] | None:
     """Read what was measured of a model's maps, and whether it holds for its present weights.
 
@@ -554,9 +579,7 @@ def explanations(card: ModelCard) -> tuple[ExplanationReport, bool] | None:
         UnknownName: When there is no such model.
         ModelError: When the record is damaged.
     """
-    folder = model_folder(card.name)
-    files = [folder / name for name in ("explanations.json", "model.keras")]
-    changed = tuple(path.stat().st_mtime_ns if path.is_file() else 0 for path in files)
+    changed = _written(card, ("explanations.json", "model.keras"))
     return _explanations(card, card.name, card.version, str(models_root()), changed)
 
 

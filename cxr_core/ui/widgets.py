@@ -63,6 +63,12 @@ def choose_model(cards: Sequence[ModelCard]) -> ModelCard:
     return by_name[chosen]
 
 
+def belonging(card: ModelCard) -> None:
+    """Warn, wherever a model speaks, when its decisions and its weights do not belong together."""
+    for sentence in session.belonging(card):
+        st.html(f'<p class="cxr-banner" role="alert">{escape(sentence)}</p>')
+
+
 def plain(text: str) -> str:
     """Escape Markdown, for names that strangers gave to files."""
     return re.sub(r"([\\`*_{}\[\]()#+\-.!|<>~:$])", r"\\\1", text)
@@ -97,6 +103,7 @@ def intake(state: Session, *, large: bool) -> None:
 
 def welcome(card: ModelCard) -> None:
     """Say, before the first film, which model will speak, for what, and how good it was."""
+    belonging(card)
     record = session.record(card)
     rows = {"Made for": card.intended_use, "Not for": " ".join(card.not_for)}
     for one in record.report.labels[:FEW_FINDINGS]:
@@ -204,7 +211,8 @@ def _urgency(reading: Reading) -> tuple[int, float]:
 
 
 def answer(card: ModelCard, film: Film, reading: Reading) -> None:
-    """Write the answer, large, before anything else."""
+    """Write the answer, large, before anything else but what makes it doubtful altogether."""
+    belonging(card)
     said = words.answer_in_words(
         card, reading.gate, reading.prediction, age_stated=film.age_years is not None
     )

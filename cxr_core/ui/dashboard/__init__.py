@@ -11,7 +11,6 @@ import streamlit as st
 
 from cxr_core.cards import ModelCard
 from cxr_core.evaluation import LabelReport
-from cxr_core.local_check import belonging
 from cxr_core.predictions import groupings
 from cxr_core.ui import access, journal, session
 from cxr_core.ui.dashboard.explanations import explanations
@@ -25,7 +24,7 @@ from cxr_core.ui.dashboard.outside import OUTSIDE, outside
 from cxr_core.ui.dashboard.readers import readers
 from cxr_core.ui.dashboard.subject import Subject, shown
 from cxr_core.ui.dashboard.versus import comparison
-from cxr_core.ui.widgets import choose_model, plain
+from cxr_core.ui.widgets import belonging, choose_model
 
 FEW = 3  # findings that one look takes in
 VIEWS: dict[str, tuple[Callable[[Subject, LabelReport], None], Callable[[Subject], bool]]] = {
@@ -88,6 +87,6 @@ def _choose_label(subject: Subject) -> LabelReport:
 
 def show(subject: Subject, view: str, one: LabelReport) -> None:
     """Draw the view that was chosen, and no other; first what a reader of any must know."""
-    for sentence in belonging(subject.card) if subject.card is not None else ():
-        st.warning(plain(sentence))
+    if subject.card is not None:
+        belonging(subject.card)
     VIEWS[view][0](subject, one)

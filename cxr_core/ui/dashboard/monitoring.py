@@ -4,6 +4,7 @@ from html import escape
 
 import streamlit as st
 
+from cxr_core.cards import load_inputs
 from cxr_core.evaluation import LabelReport
 from cxr_core.monitoring import (
     Drift,
@@ -29,7 +30,11 @@ def monitoring(subject: Subject, one: LabelReport) -> None:
         note("There are no records of these scores: choose a model of this site.")
         return
     report = monitor(
-        subject.card, subject.table, found.reads(), found.opinions(model=subject.card.name)
+        subject.card,
+        subject.table,
+        found.reads(),
+        found.opinions(model=subject.card.name),
+        load_inputs(subject.card.name),
     )
     if not report.whole.films:
         note("Nothing was read with this version of the model yet.")
@@ -38,8 +43,8 @@ def monitoring(subject: Subject, one: LabelReport) -> None:
     _summary(report, report.whole.findings[place])
     heading(f"{shown(one.label)}, week by week", "95 % intervals; the latest week first")
     st.html(_weeks(report, place))
-    heading("Measures of films", "against the first films of this site")
-    st.html(_inputs(report.inputs))
+    heading("Measures of films", "of this site, against the model's own or the site's first")
+    st.html(_inputs(report))
     for sentence in report.notes:
         note(sentence)
 
@@ -88,13 +93,14 @@ def _drift(one: Drift) -> str:
     return f'{numbers}<td class="number">{one.verdict}</td>'
 
 
-def _inputs(inputs: tuple[Drift, ...]) -> str:
-    names = ("films", "first films", "index", "by chance", "KS distance", "drift")
+def _inputs(report: MonitoringReport) -> str:
+    names = ("films", "against", "", "index", "by chance", "KS distance", "drift")
     head = "".join(f'<th class="number">{name}</th>' for name in names)
     rows = "".join(
         f'<tr><th scope="row">{escape(one.what.capitalize())}</th>'
         f'<td class="number">{one.n:,}</td><td class="number">{one.reference:,}</td>'
+        f"<td>{'validation films' if one.what in report.known else 'first films here'}</td>"
         f"{_drift(one)}</tr>"
-        for one in inputs
+        for one in report.inputs
     )
     return f'<table class="cxr-table numbers"><tr><th></th>{head}</tr>{rows}</table>'

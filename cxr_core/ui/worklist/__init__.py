@@ -14,7 +14,7 @@ import streamlit as st
 from cxr_core.cards import ModelCard
 from cxr_core.errors import CxrError
 from cxr_core.ui import readfirst, session
-from cxr_core.ui.widgets import choose_model, plain
+from cxr_core.ui.widgets import belonging, choose_model, plain
 from cxr_core.ui.worklist.rows import (
     ALL,
     ANSWERED,
@@ -144,6 +144,7 @@ def _lines(worklist: Worklist, card: ModelCard, found: Sequence[Row]) -> None:
 
 def _summary(worklist: Worklist, card: ModelCard, found: Sequence[Row]) -> None:
     """Say how the list stands, how far reading is, and what went wrong."""
+    belonging(card)
     waiting, number = worklist.left(), counts(found)
     flagged = number.get("Flagged", 0)
     head = "No films yet"
