@@ -11,6 +11,7 @@
     ├── UnknownName          a model, label, method, network or recipe nobody registered
     ├── ArgumentError        a value outside what is allowed
     ├── RecordsError         what was read cannot be kept or looked up
+    ├── ArchiveError         an archive cannot be reached, or does not do what it was asked
     ├── AccessError          the app is not open, or this page not to this visitor
     └── TrainingError        training cannot start or go on
 
@@ -100,6 +101,12 @@ class RecordsError(CxrError):
     """What was read cannot be kept or looked up."""
 
     code = "records"
+
+
+class ArchiveError(CxrError):
+    """An archive cannot be reached, or does not do what it was asked."""
+
+    code = "archive"
 
 
 class AccessError(CxrError):

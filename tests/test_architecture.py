@@ -17,7 +17,7 @@ CORE = ROOT / "cxr_core"
 
 # A module imports from levels above its own line here, and from no other.
 LEVELS = (
-    {"errors", "addresses"},
+    {"errors", "addresses", "logs"},
     {"images"},
     {"preprocess", "phantom", "overlays", "runtime"},
     {"thorax", "datasets", "networks", "ranking", "calibration", "augmentation", "familiarity"},

@@ -454,7 +454,7 @@ def test_the_inbox_is_read_where_it_lies_and_never_outside(
     monkeypatch.setenv("CXR_INBOX", str(inbox))
     assert [path.name for path, _, _ in worklist.inbox()] == ["a.png"]
     before = sorted(path.name for path in inbox.rglob("*"))
-    worklist.take_in()
+    look(worklist)
     read_out(worklist, made_card)
     assert worklist.inbox() == []
     assert [row.film.state for row in worklist.rows(made_card)] == ["flag"]
@@ -469,6 +469,103 @@ def test_the_inbox_is_read_where_it_lies_and_never_outside(
     monkeypatch.setenv("CXR_INBOX", str(outside))
     with pytest.raises(ArgumentError, match="CXR_INBOX"):
         worklist.inbox()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """The clock that the inbox is watched by, to be set by hand."""
+    found = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(work.time, "monotonic", lambda: found.now)
+    return found
+
+
+@pytest.fixture
+def box(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    folder = tmp_path / "inbox"
+    folder.mkdir()
+    monkeypatch.setenv("CXR_INBOX", str(folder))
+    return folder
+
+
+def look(worklist: Worklist) -> None:
+    """Take in what lies there, as the page does once it has stayed the same for a while."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(work, "SETTLED", 0.0)
+        worklist.look()
+
+
+def test_a_film_that_is_still_being_copied_is_left_to_grow(kept, made_card, box, clock):
+    whole, worklist = film(1), Worklist()
+    copied = box / "a.png"
+    for part in (len(whole) // 3, len(whole) // 2, len(whole)):
+        copied.write_bytes(whole[:part])
+        worklist.look()
+        clock.now += work.SETTLED - 0.1
+        worklist.look()
+        assert worklist.settling and not worklist.coming
+    clock.now += 0.2
+    worklist.look()
+    assert [name for name, _, _ in worklist.coming] == ["a.png"]
+    assert not worklist.settling
+    worklist.look()
+    assert len(worklist.coming) == 1, "once is enough"
+
+
+def test_what_the_inbox_brings_is_read_once_by_all_readers(kept, answered, made_card, box):
+    for k in range(4):
+        (box / f"{k}.png").write_bytes(film(k))
+    lists = [Worklist(), Worklist()]
+    for one in lists:
+        look(one)
+        one.refresh(made_card)
+    for one in lists:
+        read_out(one, made_card)
+    assert sorted(answered) == sorted(digest(film(k)) for k in range(4))
+    assert len(kept.reads()) == 4
+    for one in (*lists, Worklist()):
+        one.refresh(made_card)
+        assert [row.film.state for row in one.rows(made_card)] == ["flag"] * 4
+
+
+def test_what_was_cleared_does_not_come_back_by_itself(kept, answered, made_card, box):
+    (box / "a.png").write_bytes(film(1))
+    worklist = Worklist()
+    look(worklist)
+    read_out(worklist, made_card)
+    worklist.clear()
+    for one in (worklist, Worklist()):  # another reader, or the same after a reload
+        look(one)
+        read_out(one, made_card)
+        assert one.rows(made_card) == []
+        assert one.aside == [box / "a.png"]
+    one.take_back()
+    read_out(one, made_card)
+    assert [row.film.state for row in one.rows(made_card)] == ["flag"]
+    assert one.aside == []
+    last = Worklist()
+    look(last)
+    read_out(last, made_card)
+    assert [row.film.here for row in last.rows(made_card)] == [True]
+    assert len(answered) == 1, "its answer is known"
+
+
+def test_a_bad_film_of_the_inbox_fails_once_for_all(kept, answered, made_card, box):
+    (box / "a.dcm").write_bytes(b"these are notes")
+    for _ in range(2):
+        worklist = Worklist()
+        worklist.refresh(made_card)
+        look(worklist)
+        read_out(worklist, made_card)
+        assert [row.film.state for row in worklist.rows(made_card)] == ["failed"]
+    assert [one.what for one in kept.events()] == ["listed", "failed"]
+
+
+def test_a_film_that_is_named_by_its_digest_has_no_name(kept, answered, made_card, box):
+    (box / f"{digest(film(1))}.dcm").write_bytes(film(1))
+    worklist = Worklist()
+    look(worklist)
+    read_out(worklist, made_card)
+    assert [row.film.title for row in worklist.rows(made_card)] == [f"Film {digest(film(1))[:8]}"]
 
 
 def test_the_mode_that_reads_first_hides_answers_until_they_are_known(kept, answered, made_card):
@@ -545,7 +642,7 @@ def test_a_file_of_the_inbox_that_fails_leaves_no_name_in_the_records(
     (tmp_path / "inbox" / "Doe^Jane.dcm").write_bytes(b"these are notes")
     (tmp_path / "inbox" / "large.dcm").write_bytes(bytes(101))
     worklist = Worklist()
-    worklist.take_in()
+    look(worklist)
     read_out(worklist, made_card)
     (row,) = worklist.rows(made_card)
     assert (row.film.title, row.film.state) == ("Doe^Jane.dcm", "failed")

@@ -8,6 +8,7 @@ from cxr_core.commands.evaluate import add_evaluate
 from cxr_core.commands.explain import add_explain
 from cxr_core.commands.faithfulness import add_faithfulness
 from cxr_core.commands.folders import add_index, add_shards
+from cxr_core.commands.listen import add_listen
 from cxr_core.commands.models import add_list
 from cxr_core.commands.monitor import add_monitor
 from cxr_core.commands.output import Commands
@@ -34,6 +35,7 @@ def add_commands(commands: Commands) -> None:
     add_check(commands)
     add_monitor(commands)
     add_serve(commands)
+    add_listen(commands)
     add_records(commands)
     add_faithfulness(commands)
     add_reference(commands)

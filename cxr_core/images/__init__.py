@@ -43,6 +43,7 @@ from cxr_core.images.film import (
     check_bytes,
     check_contrast,
 )
+from cxr_core.images.header import TRANSFER_SYNTAXES
 from cxr_core.images.raster import read_raster
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "MAX_BYTES",
     "MAX_PIXELS",
     "MIN_SIDE",
+    "TRANSFER_SYNTAXES",
     "Facts",
     "Radiograph",
     "StudyReference",

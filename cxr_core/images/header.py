@@ -31,6 +31,7 @@ PLUGINS_OF = {
 _JPEG_LOSSLESS = ("1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70")
 JPEG_LS = ("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81")
 COMPRESSED = (*PLUGINS_OF, *_JPEG_LOSSLESS, *JPEG_LS)
+TRANSFER_SYNTAXES = (*NATIVE, DEFLATED, *COMPRESSED)
 GREY = ("MONOCHROME1", "MONOCHROME2")
 _COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 
@@ -98,7 +99,7 @@ def _check_header(header: Header) -> None:
             f"be told apart; known are {', '.join((*GREY, *_COLOUR))} and PALETTE COLOR. "
             "Export the film again with the right tag."
         )
-    if header.syntax not in (*NATIVE, DEFLATED, *COMPRESSED):
+    if header.syntax not in TRANSFER_SYNTAXES:
         raise UnsupportedImage(
             f"The DICOM transfer syntax {header.syntax[:64]} is not read; export the film "
             "uncompressed or as JPEG 2000."

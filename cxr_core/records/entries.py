@@ -9,7 +9,7 @@ from cxr_core.errors import ArgumentError
 MOST_CHARACTERS = 4000  # of a comment
 Stance = Literal["present", "absent", "unsure"]
 Verdict = Literal["agree", "disagree", "changed my mind"]
-What = Literal["listed", "failed", "removed", "shown", "revealed"]
+What = Literal["listed", "failed", "removed", "shown", "revealed", "sent", "not sent"]
 STANCES: tuple[Stance, ...] = get_args(Stance)
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 CONFIDENCES = range(1, 6)
@@ -104,11 +104,12 @@ class Event:
         digest: SHA-256 of its file, in hexadecimal.
         what: "listed" (it came to the worklist), "failed" (it came, but cannot be read),
             "removed" (it left the list), "shown" (it was put before a reader), "revealed" (so
-            was the model's answer).
+            was the model's answer), "sent" (the answer went to an archive), "not sent" (it was
+            to go there, and did not).
         model: Whose answer was, or was about to be, on screen; "" on the worklist.
         version: Of that model.
         name: Of the file, where the site keeps names; else "".
-        note: Why it failed, in a sentence.
+        note: Why it failed, or what was sent where, in a sentence.
         reader: As in `Read`.
         at: When, UTC, ISO 8601; filled in on writing.
     """

@@ -111,9 +111,19 @@ class Records:
         Raises:
             RecordsError: When the journal cannot be read.
         """
-        kinds = EVENTS.c.what.in_(("listed", "failed", "removed"))
-        found = self._last(EVENTS, kinds)
-        return [_entry(Event, row) for row in found if row["what"] != "removed"]
+        return [_entry(Event, row) for row in self._came_last() if row["what"] != "removed"]
+
+    def cleared(self) -> frozenset[str]:
+        """Return the films that were taken off the worklist and did not come again, by digest.
+
+        Raises:
+            RecordsError: When the journal cannot be read.
+        """
+        return frozenset(row["digest"] for row in self._came_last() if row["what"] == "removed")
+
+    def _came_last(self) -> list[Mapping[str, Any]]:
+        """Return how each film came to the worklist, or left it, last."""
+        return self._last(EVENTS, EVENTS.c.what.in_(("listed", "failed", "removed")))
 
     def looked_at(self) -> dict[str, str]:
         """Return when each film of the worklist was last put before a reader, by digest.

@@ -1,6 +1,5 @@
 """Listening: one process on one port, until it is told to stop."""
 
-import logging
 import signal
 import socket
 from math import ceil
@@ -8,6 +7,7 @@ from math import ceil
 import uvicorn
 
 from cxr_core.errors import ArgumentError
+from cxr_core.logs import ours_to_stderr
 from cxr_core.service.app import create_app
 from cxr_core.service.desk import Desk
 from cxr_core.service.settings import Settings
@@ -22,7 +22,7 @@ def serve(settings: Settings) -> None:
         ModelError: When a model or the gate cannot be loaded.
     """
     with _listening(settings) as listener:
-        _log_to_stderr()
+        ours_to_stderr()
         host, port = listener.getsockname()[:2]
         LOG.info("listening on %s port %d; the models load", host, port)
         desk = Desk(settings, failed=lambda: setattr(server, "should_exit", True))
@@ -66,15 +66,3 @@ def _listening(settings: Settings) -> socket.socket:
     # client confirms the first, which it puts off by 40 ms.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
-
-
-def _log_to_stderr() -> None:
-    """Let out our own lines alone: what libraries say may quote a header or a file's name."""
-    logging.basicConfig(handlers=[logging.NullHandler()])
-    logging.captureWarnings(True)
-    lines = logging.StreamHandler()
-    lines.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    ours = logging.getLogger("cxr_core")
-    ours.addHandler(lines)
-    ours.setLevel(logging.INFO)
-    ours.propagate = False

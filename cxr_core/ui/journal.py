@@ -109,6 +109,27 @@ def worklist(
     return [], {}, {}
 
 
+def answer(digest: str, model: str, version: str) -> Read | None:
+    """Return what a model last answered on a film; None when it did not, or nobody knows."""
+    try:
+        found = opened()
+        reads = found.reads(digest) if found is not None else []
+    except RecordsError:
+        return None
+    return next(
+        (one for one in reversed(reads) if (one.model, one.version) == (model, version)), None
+    )
+
+
+def cleared() -> frozenset[str]:
+    """Return which films were taken off the worklist; none where there are no records to ask."""
+    try:
+        found = opened()
+        return found.cleared() if found is not None else frozenset()
+    except RecordsError:
+        return frozenset()
+
+
 def said_of(model: str) -> list[Opinion]:
     """Return what readers said with a model, oldest first; nothing without records.
 

@@ -11,6 +11,7 @@ from html import escape
 
 import streamlit as st
 
+from cxr_core.archive.inbox import inbox
 from cxr_core.cards import ModelCard
 from cxr_core.errors import CxrError
 from cxr_core.ui import readfirst, session
@@ -32,6 +33,7 @@ __all__ = ["Worklist", "arrive", "choose", "current", "intake", "show", "turning
 
 PAGE = 16  # lines that a screen of 900 pixels holds
 POLL = 1.0  # seconds between two looks at what was read meanwhile
+GLANCE = 5.0  # seconds between two looks into the inbox, while nothing is read
 
 
 def arrive() -> None:
@@ -55,7 +57,7 @@ def choose(cards: Sequence[ModelCard]) -> ModelCard:
 
 
 def intake(card: ModelCard) -> None:
-    """Ask for films: files, a folder, the site's inbox, or test films to be read first."""
+    """Ask for films: files, a folder, or test films to be read first; the inbox is looked into."""
     worklist = current()
     batch = worklist.batch
     uploads = [
@@ -67,10 +69,13 @@ def intake(card: ModelCard) -> None:
     if uploads:
         worklist.take(uploads)
         st.rerun()
-    news = worklist.inbox()
-    if news:
+    worklist.look()
+    if worklist.aside:
         st.button(
-            f"Take in {_films(len(news))} of the inbox", on_click=worklist.take_in, width="stretch"
+            f"Take in {_films(len(worklist.aside))} of the inbox again",
+            on_click=worklist.take_back,
+            help="They were cleared from the list, and still lie in the folder that films come to.",
+            width="stretch",
         )
     if readfirst.current().on:
         st.button(
@@ -102,8 +107,10 @@ def _films(number: int) -> str:
 
 
 def show(card: ModelCard) -> None:
-    """Draw the list; while films are being read, again and again."""
-    st.fragment(_list, run_every=POLL if current().left() else None)(card)
+    """Draw the list; while films are being read, or may come to the inbox, again and again."""
+    worklist = current()
+    often = POLL if worklist.left() or worklist.settling else GLANCE if inbox() else None
+    st.fragment(_list, run_every=often)(card)
 
 
 def _list(card: ModelCard) -> None:
@@ -111,13 +118,22 @@ def _list(card: ModelCard) -> None:
     if worklist.leaving:
         st.rerun()
     before = worklist.left()
+    _look(worklist)
     worklist.refresh(card)
     found = worklist.rows(card)
     _summary(worklist, card, found)
     if found:
         _lines(worklist, card, found)
-    if before and not worklist.left():
-        st.rerun()  # all is read: nobody need look again
+    if bool(before) != bool(worklist.left()):
+        st.rerun()  # all is read, or something came: how often one must look is another now
+
+
+def _look(worklist: Worklist) -> None:
+    """Take in what came to the inbox meanwhile; a folder that is gone is told, once."""
+    try:
+        worklist.look()
+    except CxrError as error:
+        worklist.left_out = str(error)
 
 
 def _lines(worklist: Worklist, card: ModelCard, found: Sequence[Row]) -> None:
@@ -166,7 +182,10 @@ def _summary(worklist: Worklist, card: ModelCard, found: Sequence[Row]) -> None:
             1 - waiting / all_films, f"{doing}: {all_films - waiting:,} of {_films(all_films)}"
         )
     if not found:
-        _note("Drop films at the right: they are read one after the other, and sorted by need.")
+        more = " What comes to the inbox is taken in by itself." if inbox() else ""
+        _note(
+            f"Drop films at the right: they are read one after the other, and sorted by need.{more}"
+        )
 
 
 def _narrowing(found: Sequence[Row]) -> tuple[str, str]:

@@ -7,17 +7,19 @@ to be dropped again, and is known by its digest.
 """
 
 import hashlib
-import os
+import time
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from random import SystemRandom
-from threading import Thread
+from threading import Lock, Thread
 
 import streamlit as st
 
+from cxr_core.archive.inbox import inbox
 from cxr_core.cards import ModelCard
 from cxr_core.errors import (
     ArgumentError,
@@ -42,12 +44,18 @@ from cxr_core.ui.datafolder import fence
 from cxr_core.ui.session import Upload
 from cxr_core.ui.worklist.rows import Listed, Row, rows, title, weight
 
-INBOX = "CXR_INBOX"
 MOST_FILMS = 1000  # a line each; more films are work for the command line
 MOST_BYTES = 2**29  # of read files in memory; beyond, films without a finding are let go
 MOST_HELD = 2**31  # of all files in memory, those that wait to be read among them
 DRAWN = 10  # test films of one draw
+SETTLED = 3.0  # seconds in which a file of the inbox stayed as it is, before it is taken
 BROKEN = "Reading it failed for a reason that nobody foresaw: the server's log says more."
+Lying = tuple[Path, int, int]
+"""A file of the inbox: its path, size and time of change."""
+
+# What is being read by any list of this server, so that no film is read by two of them.
+_reading: set[tuple[str, str, str]] = set()
+_reading_lock = Lock()
 
 
 @dataclass
@@ -123,6 +131,10 @@ class Worklist:
         at: The one of them that stands in `order`.
         leaving: Whether a film waits on the reading page.
         taken: What came from the inbox.
+        first_seen: What lies in the inbox and is not taken yet, and since when it looks so.
+        cleared: Films that anybody took off the list, by digest.
+        aside: Files of the inbox that were cleared from the list: they wait to be asked for.
+        asked_back: Those of them that were.
         seen: When readers last looked at films, by digest.
     """
 
@@ -137,7 +149,11 @@ class Worklist:
     opened: set[str] = field(default_factory=set)
     at: str = ""
     leaving: bool = False
-    taken: set[tuple[Path, int, int]] = field(default_factory=set)
+    taken: set[Lying] = field(default_factory=set)
+    first_seen: dict[Lying, float] = field(default_factory=dict)
+    cleared: frozenset[str] = frozenset()
+    aside: list[Path] = field(default_factory=list)
+    asked_back: set[Path] = field(default_factory=set)
     seen: Mapping[str, str] = field(default_factory=dict)
     _worker: Thread | None = None
 
@@ -151,35 +167,44 @@ class Worklist:
         visible = [one for one in uploads if not Path(one.name).name.startswith(".")]
         self._enter([(one.name, one.getvalue(), "") for one in visible])
 
-    def take_in(self) -> None:
-        """Put the files of the inbox on the list; they are read where they lie."""
-        news, self.left_out = self.inbox(), ""
-        self.taken.update(news)
-        self.coming += [(path.name, path, "") for path, _, _ in news]
+    def look(self) -> None:
+        """Take in what came to the inbox, by itself; files are read where they lie.
 
-    def inbox(self) -> list[tuple[Path, int, int]]:
+        A film that is being copied there is left to grow: it is taken once it has stayed as it
+        is for a while. What was cleared from the list does not come back by itself.
+
+        Raises:
+            ArgumentError: When the site names a folder that is none.
+        """
+        lying, now = self.inbox(), time.monotonic()
+        self.first_seen = {one: self.first_seen.get(one, now) for one in lying}
+        still = [one for one in lying if now - self.first_seen[one] >= SETTLED]
+        if still:
+            self.cleared = journal.cleared()
+            self.taken.update(still)
+            self.coming += [(path.name, path, "") for path, _, _ in still]
+
+    @property
+    def settling(self) -> bool:
+        """Whether files of the inbox are about to be taken."""
+        return bool(self.first_seen.keys() - self.taken)
+
+    def take_back(self) -> None:
+        """Take in again what was taken before the list was cleared."""
+        back, self.aside, self.left_out = self.aside, [], ""
+        self.asked_back.update(back)
+        self.coming += [(path.name, path, "") for path in back]
+
+    def inbox(self) -> list[Lying]:
         """Return what lies in the site's inbox and was not taken: path, size, time of change.
 
         Raises:
             ArgumentError: When the site names a folder that is none.
         """
-        named = os.environ.get(INBOX)
-        if not named:
+        limit = inbox()
+        if limit is None:
             return []
-        limit = Path(named).resolve()
-        if not limit.is_dir():
-            raise ArgumentError(
-                f"The environment variable {INBOX} names '{named}', which is no folder. Set it to "
-                "the folder that films come to, and start the app again."
-            )
-        paths = [path for path in sorted(limit.rglob("*")) if path.is_file()]
-        found = [
-            (path, path.stat().st_size, path.stat().st_mtime_ns)
-            for path in paths
-            if not any(part.startswith(".") for part in path.relative_to(limit).parts)
-            and path.resolve().is_relative_to(limit)
-        ]
-        return [one for one in found if one not in self.taken]
+        return [one for one in _lying(limit) if one not in self.taken]
 
     def draw(self, card: ModelCard) -> None:
         """Put test films on the list that nobody here has seen, drawn by lot and unnamed.
@@ -221,6 +246,12 @@ class Worklist:
                 self.left_out = f"{name} was left out. {error}"
                 continue
             digest = hashlib.sha256(data).hexdigest()
+            by_itself = isinstance(source, Path) and not test_film and source not in self.asked_back
+            if by_itself and digest in self.cleared:
+                self.aside.append(source)
+                continue
+            # What is named by its digest, as our own listener does, has no name to show.
+            name = "" if Path(name).stem == digest else name
             film = self.films.get(digest)
             if film is None and len(self.films) >= MOST_FILMS:
                 self.left_out = (
@@ -236,10 +267,12 @@ class Worklist:
                     "read many at once with `python -m cxr_core screen`."
                 )
                 break
-            if film is None or film.problem:
+            known_bad = by_itself and film is not None and film.problem
+            if film is None or (film.problem and not known_bad):
                 events.append(Event(digest=digest, what="listed", name=name))
             film = self.films.setdefault(digest, Filed(digest, at=_now()))
-            film.name, film.source, film.problem = name, source, ""
+            film.name, film.source = name, source
+            film.problem = known_bad or ""
             film.test_film, film.study = test_film or film.test_film, _study(data)
         self.unkept = journal.keep(*events)
 
@@ -251,6 +284,11 @@ class Worklist:
     def clear(self) -> None:
         """Take every film off the list; what was answered stays in the records."""
         gone = [Event(digest=digest, what="removed") for digest in list(self.films)]
+        here = [(film.source, film.test_film) for film in list(self.films.values())]
+        here += [(source, test_film) for _, source, test_film in self.coming]
+        lying = [source for source, drawn in here if isinstance(source, Path) and not drawn]
+        self.aside = list(dict.fromkeys([*self.aside, *lying]))
+        self.asked_back.clear()
         self.films.clear()
         self.coming.clear()
         self.order, self.left_out = (), ""
@@ -299,17 +337,31 @@ class Worklist:
             if self.coming[:1] == [first]:  # unless the list was cleared meanwhile
                 del self.coming[0]
             return True
-        card, waiting = self.card, self.waiting()
-        if card is None or not waiting:
+        card = self.card
+        if card is None:
             return False
-        film, whole = waiting[0], False
+        model = (card.name, card.version)
+        for film in self.waiting():
+            with _claimed((film.digest, *model)) as ours:
+                if not ours:  # another reader's list is at it: its answer comes by the records
+                    continue
+                known = journal.answer(film.digest, *model)
+                if known is not None:
+                    film.reads[model] = known
+                else:
+                    self._try(film, card)
+            return True
+        return False
+
+    def _try(self, film: Filed, card: ModelCard) -> None:
+        """Read one film; whatever happens, it does not wait any longer."""
+        whole = False
         try:
             self._read(film, card)
             whole = True
         finally:
             if not whole:
                 film.problem = BROKEN
-        return True
 
     def _read(self, film: Filed, card: ModelCard) -> None:
         """Have one film answered, and stored where the site says so; or say why not."""
@@ -416,6 +468,33 @@ def _work(listed: "weakref.ref[Worklist]") -> None:
     """Read one film after the other, until there is none or the list's session has ended."""
     while (worklist := listed()) is not None and worklist.step():
         del worklist
+
+
+@contextmanager
+def _claimed(what: tuple[str, str, str]) -> Iterator[bool]:
+    """Claim the reading of a film by a model; say whether nobody else is at it."""
+    with _reading_lock:
+        ours = what not in _reading
+        _reading.add(what)
+    try:
+        yield ours
+    finally:
+        if ours:
+            with _reading_lock:
+                _reading.discard(what)
+
+
+def _lying(folder: Path) -> list[Lying]:
+    """Return the films that lie in a folder and not outside it; hidden files are none."""
+    found = []
+    for path in sorted(folder.rglob("*")):
+        if any(part.startswith(".") for part in path.relative_to(folder).parts):
+            continue
+        with suppress(FileNotFoundError):  # the folder may be emptied meanwhile
+            if path.is_file() and path.resolve().is_relative_to(folder):
+                facts = path.stat()
+                found.append((path, facts.st_size, facts.st_mtime_ns))
+    return found
 
 
 def _bytes(path: Path) -> bytes:
