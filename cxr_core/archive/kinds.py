@@ -1,7 +1,6 @@
 """Which objects of an archive are films that may be read here."""
 
-from cxr_core.export.filing import MANUFACTURER
-from cxr_core.images.dicom import dicom_dataset
+from cxr_core.images.dicom import MANUFACTURER, dicom_dataset
 
 # DICOM PS3.4 B.5: as they are looked at, not as the detector gave them ("for processing").
 FILMS = {
@@ -9,6 +8,7 @@ FILMS = {
     "1.2.840.10008.5.1.4.1.1.1.1": "digital X-ray, for presentation",
     "1.2.840.10008.5.1.4.1.1.7": "secondary capture",
 }
+MODALITIES = ("CR", "DX", "DR")
 
 
 def is_ours(data: bytes) -> bool:

@@ -104,7 +104,7 @@ class _Call(RequestHandler):
                 load.add(caller, nr_bytes)
                 return plain(nr_bytes)
 
-            socket.recv = counted  # type: ignore[method-assign, assignment]
+            socket.recv = counted  # type: ignore[method-assign]
         return caller
 
 
@@ -120,7 +120,7 @@ class _Server(ThreadedAssociationServer):
         known = self.door.knows(str(client_address[0]))
         if not known:
             LOG.warning("hung up on %s, which is no peer", client_address[0])
-        return known and len(self.active_associations) < 4 * self.door.callers
+        return known and len(self.active_associations) < 2 * self.door.callers
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say that a connection failed; a traceback might quote what came."""
@@ -289,7 +289,7 @@ def _entity(door: Door) -> ApplicationEntity:
     entity.require_called_aet = True
     entity.maximum_associations = door.callers
     entity.maximum_pdu_size = PIECE
-    entity.acse_timeout = min(10.0, door.patience)
+    entity.acse_timeout = min(5.0, door.patience)  # whoever says nothing holds a place so long
     entity.dimse_timeout = entity.network_timeout = door.patience
     entity.add_supported_context(Verification)
     for kind in FILMS:

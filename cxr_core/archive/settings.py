@@ -94,7 +94,7 @@ class Door:
     room: int = 20 * 2**30
     spare: int = 2**30
     patience: float = 30.0
-    callers: int = 8
+    callers: int = 32
 
     def __post_init__(self) -> None:
         """Refuse what could not listen, and what would listen to strangers.

@@ -7,6 +7,7 @@ from cxr_core.commands.check import add_check
 from cxr_core.commands.evaluate import add_evaluate
 from cxr_core.commands.explain import add_explain
 from cxr_core.commands.faithfulness import add_faithfulness
+from cxr_core.commands.fetch import add_fetch
 from cxr_core.commands.folders import add_index, add_shards
 from cxr_core.commands.listen import add_listen
 from cxr_core.commands.models import add_list
@@ -36,6 +37,7 @@ def add_commands(commands: Commands) -> None:
     add_monitor(commands)
     add_serve(commands)
     add_listen(commands)
+    add_fetch(commands)
     add_records(commands)
     add_faithfulness(commands)
     add_reference(commands)

@@ -28,14 +28,14 @@ def add_listen(commands: Commands) -> None:
 def _listen(options: argparse.Namespace) -> None:
     from cxr_core.archive import settings as told
     from cxr_core.archive.inbox import INBOX, inbox
-    from cxr_core.archive.settings import Door, peers_told
+    from cxr_core.archive.settings import Door, Peer, peers_told
 
-    named = " ".join(options.peer) if options.peer else os.environ.get(told.PEERS, "")
+    listed = [Peer.told(one) for one in options.peer or ()]
     door = Door(
         title=options.aet or os.environ.get(told.TITLE) or told.OUR_TITLE,
         host=options.host or os.environ.get(told.HOST) or told.OUR_HOST,
         port=_port(options.port or os.environ.get(told.PORT) or str(told.OUR_PORT)),
-        peers=peers_told(named),
+        peers=tuple(listed) or peers_told(os.environ.get(told.PEERS, "")),
         room=round(options.room * 2**30),
         spare=round(options.spare * 2**30),
         patience=options.patience,

@@ -1,6 +1,7 @@
-"""`report`: write what a model says of one film as a file."""
+"""`report`: write what a model says of one film as a file, or send it to an archive."""
 
 import argparse
+import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -15,22 +16,23 @@ ENDINGS = {".pdf": "pdf", ".dcm": "sr", ".json": "fhir", ".csv": "csv"}
 
 def add_report(commands: Commands) -> None:
     """Add `report`."""
-    command = commands.add_parser("report", help="write the answer on one film as a file")
+    command = commands.add_parser("report", help="write or send the answer on one film")
     command.add_argument("film", metavar="FILE", type=Path)
     command.add_argument("--model", required=True)
     endings = "OUT.{pdf,dcm,json,csv}"
-    command.add_argument("-o", "--output", required=True, type=Path, metavar=endings)
+    command.add_argument("-o", "--output", type=Path, metavar=endings)
     command.add_argument("--form", choices=FORMS, help="by the ending of OUT by default")
+    command.add_argument("--send", action="store_true", help="to the archive of CXR_SEND_TO")
+    command.add_argument(
+        "--synthetic-study",
+        action="store_true",
+        help="let --send make up a study for a film that came without a DICOM header",
+    )
     command.set_defaults(run=_report)
 
 
-def _report(options: argparse.Namespace) -> None:
-    form = options.form or ENDINGS.get(options.output.suffix.lower())
-    if form is None:
-        raise ArgumentError(
-            f"The name of a report ends in {', '.join(ENDINGS)}, but '{options.output}' came. Name "
-            f"it so, or say --form: {', '.join(FORMS)}."
-        )
+def _report(options: argparse.Namespace) -> int:
+    form, to = _form(options), _destination(options)
     from cxr_core.cards import load_card
     from cxr_core.images import load_radiograph
 
@@ -41,15 +43,64 @@ def _report(options: argparse.Namespace) -> None:
 
     now = datetime.now().astimezone().replace(microsecond=0)
     record = read_film(load_classifier(card.name), radiograph, now)
-    made = _written(record, form, options.film)
+    if form is not None:
+        _write(options.output, _written(record, form, options.film))
+    told = f" Wrote {options.output}" if form is not None else ""
+    print(f"{record.headline.rstrip('.')}.{told}")
+    return 0 if to is None else _send(record, to, options)
+
+
+def _form(options: argparse.Namespace) -> str | None:
+    """Return the form of the file; None when there is to be none."""
+    if options.output is None:
+        if options.send and not options.form:
+            return None
+        raise ArgumentError("Where does the answer go? Name a file with -o, or say --send.")
+    form = options.form or ENDINGS.get(options.output.suffix.lower())
+    if form is None:
+        raise ArgumentError(
+            f"The name of a report ends in {', '.join(ENDINGS)}, but '{options.output}' came. Name "
+            f"it so, or say --form: {', '.join(FORMS)}."
+        )
+    return str(form)
+
+
+def _destination(options: argparse.Namespace) -> Any:
+    """Return where the answer is sent; None when it is not."""
+    if not options.send:
+        return None
+    from cxr_core.archive.settings import SEND_TO, destination
+
+    found = destination()
+    if found is None:
+        raise ArgumentError(
+            f"Where is the archive? Set the environment variable {SEND_TO} to TITLE@HOST:PORT, or "
+            "to web."
+        )
+    return found
+
+
+def _send(record: Any, to: Any, options: argparse.Namespace) -> int:
+    """Send the answer, say and keep what became of it; return the exit status."""
+    from cxr_core.archive.sending import send
+    from cxr_core.images import read_study_reference
+    from cxr_core.records import Records, wanted
+
+    whose = read_study_reference(options.film.read_bytes())
+    sent = send(record, whose, to, synthetic=options.synthetic_study)
+    if wanted():
+        Records().add(sent.event)
+    print(sent.sentence, file=sys.stdout if sent.done else sys.stderr)
+    return 0 if sent.done else 1
+
+
+def _write(path: Path, made: bytes) -> None:
     try:
-        options.output.write_bytes(made)
+        path.write_bytes(made)
     except OSError as error:
         raise ArgumentError(
-            f"'{options.output}' cannot be written ({error.strerror}); name a file in a folder "
-            "that exists."
+            f"'{path}' cannot be written ({error.strerror}); name a file in a folder that exists."
         ) from error
-    print(f"{record.headline.rstrip('.')}. Wrote {options.output}")
 
 
 def _written(record: Any, form: str, film: Path) -> bytes:

@@ -11,11 +11,12 @@ import json
 from typing import Any
 
 from cxr_core.export.document import NOTICE
-from cxr_core.export.filing import MANUFACTURER, unfileable
+from cxr_core.export.filing import unfileable
 from cxr_core.export.paper import printable
 from cxr_core.export.reading_record import Decision, Finding, ReadingRecord
 from cxr_core.export.terms import OPERATING_POINT, SNOMED, term_of
 from cxr_core.images import StudyReference
+from cxr_core.images.dicom import MANUFACTURER
 from cxr_core.wording import spoken
 
 SNOMED_SYSTEM = "http://snomed.info/sct"

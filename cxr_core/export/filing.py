@@ -14,7 +14,6 @@ from cxr_core.errors import ArgumentError
 from cxr_core.export.reading_record import NAMESPACE, ReadingRecord
 from cxr_core.images import StudyReference
 
-MANUFACTURER = "cxr_core"
 SYNTHETIC = "Synthetic study made from a picture"
 SERIES_DESCRIPTION = "Second opinion, research use, not a diagnosis"
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"

@@ -17,7 +17,6 @@ from cxr_core import overlays
 from cxr_core.export.document import NOTICE
 from cxr_core.export.filing import (
     CAPTURE,
-    MANUFACTURER,
     SERIES_DESCRIPTION,
     Filing,
     dicom_uid,
@@ -29,6 +28,7 @@ from cxr_core.export.reading_record import ReadingRecord
 from cxr_core.export.terms import LONGEST_NAME, one_line
 from cxr_core.figures import PALETTES, colour_bar, font_file
 from cxr_core.images import StudyReference
+from cxr_core.images.dicom import MANUFACTURER
 
 SERIES = 9902
 SIDE, NARROWEST = 2048, 640  # pixels

@@ -13,7 +13,6 @@ from uuid import uuid5
 
 from cxr_core.export.document import NOTICE
 from cxr_core.export.filing import (
-    MANUFACTURER,
     REPORT,
     SERIES_DESCRIPTION,
     Filing,
@@ -34,6 +33,7 @@ from cxr_core.export.terms import (
     term_of,
 )
 from cxr_core.images import StudyReference
+from cxr_core.images.dicom import MANUFACTURER
 
 SERIES = 9901  # beyond those of a modality
 PRESENCE = Term("705057003", SNOMED, "Presence")

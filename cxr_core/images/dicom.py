@@ -16,6 +16,7 @@ from cxr_core.images.header import BIG_ENDIAN, DEFLATED, GREY, NATIVE, read_head
 from cxr_core.images.pixels import read_codes, read_colour
 from cxr_core.images.raster import luminance
 
+MANUFACTURER = "cxr_core"  # what DICOM files that are written here say of their maker
 # Only these are parsed: identifiers are not even read, so that none can leave.
 _PICTURE = (
     "SamplesPerPixel PhotometricInterpretation PlanarConfiguration NumberOfFrames Rows Columns "
