@@ -7,6 +7,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # No test writes into the records of whoever runs it; those that need records say where.
 os.environ["CXR_RECORDS"] = "off"
 
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from cxr_core.images import Radiograph
 from cxr_core.phantom import thorax, write_dataset
 from cxr_core.preprocess import Preprocessing
 from cxr_core.recipes import Recipe, get_recipe
+from cxr_core.records import Records
 
 DATA = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
 
@@ -105,3 +108,22 @@ def tiny_models(
 def tiny_classifier(tiny_models: Path) -> Classifier:
     """The tiny bundle, loaded."""
     return load_classifier("tiny", tiny_models)
+
+
+@pytest.fixture
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Records:
+    """Records of this test alone, as the pages open them."""
+    url = f"sqlite:///{tmp_path / 'records.sqlite'}"
+    monkeypatch.setenv("CXR_RECORDS", url)
+    return Records(url)
+
+
+@pytest.fixture
+def flags(tiny_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tiny bundle, made to flag every film."""
+    shutil.copytree(tiny_models / "tiny", tmp_path / "models" / "flags")
+    path = tmp_path / "models" / "flags" / "card.json"
+    card = json.loads(path.read_text())
+    card |= {"name": "flags", "operating_points": [1e-6], "cannot_tell": [None]}
+    path.write_text(json.dumps(card))
+    monkeypatch.setenv("CXR_MODELS", str(tmp_path / "models"))

@@ -26,7 +26,6 @@ from peers import (
     dicom_film,
     free_port,
     listening,
-    needs_dcmtk,
     needs_orthanc,
     needs_validator,
     running_orthanc,
@@ -49,6 +48,9 @@ ROOT = Path(__file__).resolve().parents[1]
 ANSWER = (finding("Pneumonia", 0.9, 0.4),)
 STRUCTURED = "1.2.840.10008.5.1.4.1.1.88.33"
 CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+
+# pynetdicom 3.0.4 leaves a socket that found nobody to the garbage collector.
+a_socket_is_left = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
 def phantom(seed: int = 1, **more: Any) -> bytes:
@@ -414,8 +416,7 @@ def test_an_archive_that_does_not_know_us_is_a_sentence(tmp_path: Path):
         assert not [secret for secret in SECRETS if secret in sent.sentence + sent.event.note]
 
 
-# pynetdicom 3.0.4 leaves a socket that found nobody to the garbage collector.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@a_socket_is_left
 def test_an_archive_that_is_gone_is_a_sentence():
     for host in ("127.0.0.1", "archive.invalid"):
         sent = send(record(*ANSWER), WHO, Elsewhere("PACS", host, free_port()))
@@ -452,7 +453,7 @@ def test_a_store_over_the_web_that_is_taken_in_part_is_a_sentence():
 
 
 @needs_orthanc
-@needs_dcmtk
+@a_socket_is_left
 @pytest.mark.slow
 def test_the_command_reads_a_film_and_sends_the_answer(
     by_web: Orthanc, tiny_models, tmp_path, monkeypatch, capsys

@@ -262,9 +262,20 @@ def test_images_have_a_version():
 def test_the_archive_takes_films_from_listed_units_alone():
     settings = json.loads((ROOT / "deploy" / "orthanc" / "orthanc.json").read_text())
 
-    assert settings["DicomModalities"] == {}
+    (app,) = settings["DicomModalities"].values()
+    may = {name for name, value in app.items() if name.startswith("Allow") and value}
+    assert may == {"AllowStore", "AllowEcho"}
     assert settings["DicomCheckCalledAet"] is True
     assert settings["DicomAlwaysAllowStore"] is False and settings["RemoteAccessAllowed"] is False
+
+
+def test_answers_go_from_the_app_to_the_archive():
+    settings = json.loads((ROOT / "deploy" / "orthanc" / "orthanc.json").read_text())
+    told = services()["app"]["environment"]
+    (_, given) = told["CXR_SEND_TO"].removesuffix("}").split(":-")
+
+    assert given == f"{settings['DicomAet']}@archive:{settings['DicomPort']}"
+    assert told["CXR_DICOM_AET"] == settings["DicomModalities"]["app"]["AET"]
 
 
 def test_films_go_from_the_archive_to_the_worklist():

@@ -24,6 +24,7 @@ from cxr_core.export import ReadingRecord, secondary_capture
 from cxr_core.gate import GateCheck, GateReport
 from cxr_core.phantom import png_bytes, sample_film, thorax
 from cxr_core.preprocess import prepare
+from cxr_core.records import Records
 from cxr_core.ui import report as written
 from cxr_core.ui import session
 from cxr_core.ui.session import Explained
@@ -212,6 +213,56 @@ def test_a_map_that_is_not_ready_is_not_waited_for():
 
     assert said.shown is None
     assert "not on screen" in said.not_shown
+
+
+# --- it is sent ---
+
+
+def sender(page: AppTest) -> Any:
+    return next(one for one in page.button if one.label.startswith("Send to"))
+
+
+def test_without_a_destination_nothing_can_be_sent(monkeypatch):
+    monkeypatch.delenv("CXR_SEND_TO", raising=False)
+    page = AppTest.from_function(saving_page, default_timeout=60)
+    page.session_state["given"] = (the_film(reference=WHO), the_reading())
+    assert not [one for one in page.run().button if one.label.startswith("Send to")]
+
+
+@pytest.fixture
+def gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An archive that nobody can reach."""
+    monkeypatch.setenv("CXR_SEND_TO", "PACS@archive.invalid:104")
+
+
+def test_sending_is_a_button_with_its_result_in_words(kept: Records, gone):
+    page = run(the_film(reference=WHO), the_reading())
+    assert sender(page).label == "Send to PACS"
+    assert kept.events() == [], "nothing is sent by itself"
+
+    sender(page).click().run()
+
+    (told,) = page.error
+    assert told.value.startswith("PACS cannot be reached")
+    (event,) = kept.events()
+    assert (event.what, event.model) == ("not sent", "known")
+    assert not [secret for secret in SECRETS if secret in str(page) + event.note]
+
+
+def test_a_picture_is_sent_only_when_the_reader_confirms(kept: Records, gone):
+    page = run(the_film(), the_reading())
+    assert sender(page).disabled
+
+    page.checkbox[0].check().run()
+    sender(page).click().run()
+
+    assert "synthetic" in kept.events()[0].note
+
+
+def test_a_wrong_destination_is_a_sentence(monkeypatch):
+    monkeypatch.setenv("CXR_SEND_TO", "nowhere")
+    page = run(the_film(reference=WHO), the_reading())
+    assert "CXR_SEND_TO must be" in captions(page)
 
 
 # --- whose film it is stays in one session ---

@@ -1,7 +1,5 @@
 """The worklist page, the mode that reads first, and the readers' own record, under AppTest."""
 
-import json
-import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -31,24 +29,6 @@ FINDINGS = ("Effusion", "Mass", "Nodule", "Edema", "No Finding")
 def empty_caches() -> None:
     st.cache_resource.clear()
     st.cache_data.clear()
-
-
-@pytest.fixture
-def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Records:
-    url = f"sqlite:///{tmp_path / 'records.sqlite'}"
-    monkeypatch.setenv("CXR_RECORDS", url)
-    return Records(url)
-
-
-@pytest.fixture
-def flags(tiny_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tiny bundle, made to flag every film."""
-    shutil.copytree(tiny_models / "tiny", tmp_path / "models" / "flags")
-    path = tmp_path / "models" / "flags" / "card.json"
-    card = json.loads(path.read_text())
-    card |= {"name": "flags", "operating_points": [1e-6], "cannot_tell": [None]}
-    path.write_text(json.dumps(card))
-    monkeypatch.setenv("CXR_MODELS", str(tmp_path / "models"))
 
 
 def film(seed: int) -> bytes:

@@ -6,8 +6,8 @@ session.py     state: what one reader has on screen, and the models that all rea
 widgets.py     the frame of every page, and the parts of the reading page around the film;
                bars.py its probabilities
 reader.py      what the reader makes of an answer; readfirst.py before it is shown
-outputs.py     the answer as files; report.py what goes into them
-worklist/      many films, and what became of them
+outputs.py     the answer as files, or sent to an archive; report.py what goes into them
+worklist/      many films, and what became of them; fetching.py asks an archive for them
 viewer.py      the film, its overlay and their controls
 charts.py      a test record as charts of the browser, matrices.py its confusion matrices;
                vega.py one chart, numerals.py one number

@@ -1,4 +1,4 @@
-"""What leaves the reading page as a file: one quiet "Save", each file made only when asked for.
+"""What leaves the reading page: one quiet "Save", each file made only when asked for, and "Send".
 
 Whose film it is goes into what an archive files (DICOM, FHIR), and into nothing else.
 """
@@ -10,13 +10,17 @@ from pathlib import Path
 import streamlit as st
 
 from cxr_core import export
+from cxr_core.archive.sending import send
+from cxr_core.archive.settings import Elsewhere, WebArchive, destination
 from cxr_core.attribution import list_methods
 from cxr_core.cards import ModelCard
+from cxr_core.errors import ArgumentError, CxrError
 from cxr_core.export import ReadingRecord, ShownMap
 from cxr_core.export.pictures import file_name
-from cxr_core.ui import journal, reader, report, session
+from cxr_core.ui import access, journal, reader, report, session
 from cxr_core.ui import reading as words
 from cxr_core.ui.session import Explained, Film, Reading
+from cxr_core.ui.widgets import plain
 
 NOT_READY = "No map: it was not on screen yet."
 
@@ -57,6 +61,44 @@ def _for_archives(card: ModelCard, film: Film, made: Callable[[], ReadingRecord]
         st.caption("DICOM files of a picture get a synthetic study that says so.")
     else:
         st.caption("DICOM files name the patient and file under the film's own study.")
+    _send(card, film, made)
+
+
+def _send(card: ModelCard, film: Film, made: Callable[[], ReadingRecord]) -> None:
+    """Offer to send the answer, where the site says to where; say what became of it."""
+    try:
+        to = destination()
+    except ArgumentError as error:
+        st.caption(str(error))
+        return
+    if to is None:
+        return
+    st.divider()
+    asked = f"{film.radiograph.digest}-{card.name}-{card.version}"
+    agreed = film.reference is not None or st.checkbox(
+        "Make up a study",
+        key=f"synthetic-{asked}",
+        help="The film came without a DICOM header, so that it belongs to no patient's study.",
+    )
+    name = to.title if isinstance(to, Elsewhere) else "the archive"
+    if st.button(f"Send to {plain(name)}", key="send", disabled=not agreed):
+        with st.spinner("Sending: report and picture", show_time=True):
+            st.session_state[f"sent-{asked}"] = _sent(film, made(), to, agreed)
+    told: tuple[bool, str] | None = st.session_state.get(f"sent-{asked}")
+    if told is not None:
+        (st.success if told[0] else st.error)(plain(told[1]))
+
+
+def _sent(
+    film: Film, record: ReadingRecord, to: WebArchive | Elsewhere, agreed: bool
+) -> tuple[bool, str]:
+    """Send an answer and keep what became of it; return whether it went, and a sentence."""
+    try:
+        found = send(record, film.reference, to, synthetic=agreed, reader=access.visitor().name)
+    except CxrError as error:
+        return False, str(error)
+    unkept = journal.keep(found.event)
+    return found.done, f"{found.sentence} {unkept}".strip()
 
 
 def _offer(film: Film, card: ModelCard, name: str, ending: str, make: Callable[[], bytes]) -> None:

@@ -16,6 +16,7 @@ from cxr_core.cards import ModelCard
 from cxr_core.errors import CxrError
 from cxr_core.ui import readfirst, session
 from cxr_core.ui.widgets import belonging, choose_model, plain
+from cxr_core.ui.worklist import fetching
 from cxr_core.ui.worklist.rows import (
     ALL,
     ANSWERED,
@@ -69,6 +70,7 @@ def intake(card: ModelCard) -> None:
     if uploads:
         worklist.take(uploads)
         st.rerun()
+    fetching.panel(worklist)
     worklist.look()
     if worklist.aside:
         st.button(

@@ -167,6 +167,10 @@ class Worklist:
         visible = [one for one in uploads if not Path(one.name).name.startswith(".")]
         self._enter([(one.name, one.getvalue(), "") for one in visible])
 
+    def receive(self, name: str, data: bytes) -> None:
+        """Put one file that came over the network on the list."""
+        self._enter([(name, data, "")])
+
     def look(self) -> None:
         """Take in what came to the inbox, by itself; files are read where they lie.
 
@@ -247,7 +251,7 @@ class Worklist:
                 continue
             digest = hashlib.sha256(data).hexdigest()
             by_itself = isinstance(source, Path) and not test_film and source not in self.asked_back
-            if by_itself and digest in self.cleared:
+            if isinstance(source, Path) and by_itself and digest in self.cleared:
                 self.aside.append(source)
                 continue
             # What is named by its digest, as our own listener does, has no name to show.
