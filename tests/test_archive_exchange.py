@@ -24,11 +24,14 @@ from peers import (
     USER,
     Orthanc,
     dicom_film,
+    eventually,
     free_port,
     listening,
+    needs_dcmtk,
     needs_orthanc,
     needs_validator,
     running_orthanc,
+    scu,
 )
 from pydicom import dcmread
 from readings import WHO, finding, record, refused, shown
@@ -507,3 +510,43 @@ def test_what_is_asked_and_sent_names_nobody_in_the_log(by_web: Orthanc, tmp_pat
     for word in (*SECRETS, PASSWORD, by_web.web, STUDY):
         assert word not in done.stderr + done.stdout
     check_silent(done.stderr)
+
+
+# --- the Orthanc of compose.yaml ---
+
+
+@needs_orthanc
+@needs_dcmtk
+def test_the_deployed_orthanc_passes_films_on_and_files_answers(tmp_path: Path):
+    """With the settings of deploy/orthanc, but for its folders and ports."""
+    told = json.loads((ROOT / "deploy" / "orthanc" / "orthanc.json").read_text())
+    inbox, script = tmp_path / "inbox", tmp_path / "inbox.lua"
+    inbox.mkdir()
+    code = (ROOT / "deploy" / "orthanc" / "inbox.lua").read_text()
+    script.write_text(code.replace("/srv/inbox/", f"{inbox}/"))
+    room = {"room1": {"AET": "ROOM1", "Host": "127.0.0.1", "Port": 104, "AllowStore": True}}
+    more = {name: told[name] for name in told if name.startswith("Dicom") and name != "DicomPort"}
+    more |= {"LuaScripts": [str(script)], "DicomModalities": told["DicomModalities"] | room}
+    film = tmp_path / "film.dcm"
+    film.write_bytes(phantom(1))
+    with running_orthanc(tmp_path, **more) as found:
+        title = told["DicomAet"]
+
+        def sent_by(unit: str) -> int:
+            done = scu("storescu", found.dicom, str(film), "-aet", unit, called=title)
+            return int(done.returncode)
+
+        assert sent_by("ROOM9") != 0
+        assert sent_by("ROOM1") == 0
+        (came,) = eventually(lambda: list(inbox.glob("*.dcm")), "the film is passed on")
+        assert (
+            read_radiograph(came.read_bytes()).pixels == read_radiograph(phantom(1)).pixels
+        ).all()
+
+        app = told["DicomModalities"]["app"]["AET"]
+        to = Elsewhere(title, "127.0.0.1", found.dicom, app)
+        sent = send(record(*ANSWER), read_study_reference(phantom(1)), to)
+
+        assert sent.done, sent.sentence
+        assert len(found.ask("/studies")) == 1 and len(found.ask("/instances")) == 3
+        assert len(list(inbox.iterdir())) == 1, "an answer is no film"
