@@ -126,7 +126,8 @@ def test_the_chest_films_of_a_study_come_as_they_lie_there(by_web: Orthanc):
         films = list(archive.films(study, lambda *one: told.append(one)))
 
     assert {one.data for one in films} == {phantom(1), phantom(2)}
-    assert {one.title for one in films} == {"CR of 2025-11-20"}
+    titles = [f"CR of 2025-11-20, film {k} of 2" for k in (1, 2)]
+    assert [one.title for one in films] == titles
     assert told == [("Films", 0, 2), ("Films", 1, 2), ("Films", 2, 2)]
 
 
@@ -162,7 +163,7 @@ def test_the_command_fetches_to_the_inbox_once(by_web, tmp_path, monkeypatch, ca
     put(by_web, phantom(1), phantom(2))
 
     assert main(["fetch", "--patient", PATIENT, "--list"]) == 0
-    assert "20251120  CR  MRN47110815  ACC90125  Chest" in capsys.readouterr().out
+    assert "2025-11-20  CR  MRN47110815  ACC90125  Chest" in capsys.readouterr().out
     assert main(["fetch", "--patient", PATIENT, "--day", "2025-11-20"]) == 0
     assert "2 films of 1 studies came, 2 of them new" in capsys.readouterr().out
     assert main(["fetch", "--accession", "ACC90125"]) == 0

@@ -110,6 +110,11 @@ class Study:
     description: str = ""
     modality: str = ""
 
+    @property
+    def day(self) -> str:
+        """The date as one reads it, where it is one."""
+        return re.sub(r"^(\d{4})(\d\d)(\d\d)$", r"\1-\2-\3", self.date)
+
 
 @dataclass(frozen=True, repr=False)
 class Fetched:
@@ -199,7 +204,7 @@ class Archive:
         for done, place in enumerate(places):
             if progress is not None:
                 progress("Films", done, len(places))
-            yield Fetched(self._film(place), _title(study))
+            yield Fetched(self._film(place), _title(study, done + 1, len(places)))
         if progress is not None:
             progress("Films", len(places), len(places))
 
@@ -406,7 +411,7 @@ def _uid(text: str) -> str:
     return text
 
 
-def _title(study: Study) -> str:
+def _title(study: Study, number: int, films: int) -> str:
     """Call a film by kind and day; who it is of is in its header."""
-    day = re.fullmatch(r"(\d{4})(\d\d)(\d\d)", study.date)
-    return f"{study.modality} of {'-'.join(day.groups())}" if day else f"{study.modality} film"
+    day = f" of {study.day}" if study.day else ""
+    return f"{study.modality}{day}" + (f", film {number} of {films}" if films > 1 else "")

@@ -49,7 +49,7 @@ def _fetch(options: argparse.Namespace) -> int:
         if folder is not None:
             return _bring(archive, studies, folder, options)
     for one in studies:
-        told = (one.date, one.modality, one.patient_id, one.accession, one.description)
+        told = (one.day, one.modality, one.patient_id, one.accession, one.description)
         print("  ".join(part or "-" for part in told))
     return 0
 

@@ -29,11 +29,11 @@ def panel(worklist: Worklist) -> None:
         return
     with st.popover("Fetch from the archive", width="stretch"):
         _ask(settings)
-        for study in st.session_state.get(FOUND, ()):
-            _offer(worklist, settings, study)
         said = st.session_state.get(SAID, "")
         if said:
             st.caption(plain(said))
+        for study in st.session_state.get(FOUND, ()):
+            _offer(worklist, settings, study)
 
 
 def _ask(settings: WebArchive) -> None:
@@ -72,7 +72,7 @@ def _from_to(days: object) -> tuple[date | None, date | None]:
 
 def _offer(worklist: Worklist, settings: WebArchive, study: Study) -> None:
     """Show one study, and take its films in when asked."""
-    told = (study.date, study.modality, study.description)
+    told = (study.day, study.modality, study.description)
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(
             f"{plain(', '.join(part for part in told if part))}  \n"
