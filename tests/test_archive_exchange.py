@@ -23,6 +23,7 @@ from peers import (
     STUDY,
     USER,
     Orthanc,
+    a_socket_is_left,
     dicom_film,
     eventually,
     free_port,
@@ -52,8 +53,7 @@ ANSWER = (finding("Pneumonia", 0.9, 0.4),)
 STRUCTURED = "1.2.840.10008.5.1.4.1.1.88.33"
 CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 
-# pynetdicom 3.0.4 leaves a socket that found nobody to the garbage collector.
-a_socket_is_left = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+pytestmark = a_socket_is_left
 
 
 def phantom(seed: int = 1, **more: Any) -> bytes:
@@ -420,7 +420,6 @@ def test_an_archive_that_does_not_know_us_is_a_sentence(tmp_path: Path):
         assert not [secret for secret in SECRETS if secret in sent.sentence + sent.event.note]
 
 
-@a_socket_is_left
 def test_an_archive_that_is_gone_is_a_sentence():
     for host in ("127.0.0.1", "archive.invalid"):
         sent = send(record(*ANSWER), WHO, Elsewhere("PACS", host, free_port()))
@@ -457,7 +456,6 @@ def test_a_store_over_the_web_that_is_taken_in_part_is_a_sentence():
 
 
 @needs_orthanc
-@a_socket_is_left
 @pytest.mark.slow
 def test_the_command_reads_a_film_and_sends_the_answer(
     by_web: Orthanc, tiny_models, tmp_path, monkeypatch, capsys

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from peers import (
     COMPUTED_RADIOGRAPHY,
+    a_socket_is_left,
     dicom_film,
     eventually,
     listening,
@@ -40,6 +41,7 @@ from cxr_core.export import secondary_capture
 from cxr_core.images import TRANSFER_SYNTAXES, read_radiograph
 from cxr_core.phantom import thorax
 
+pytestmark = a_socket_is_left
 VERIFICATION = "1.2.840.10008.1.1"
 
 
