@@ -2,27 +2,32 @@
 
 import streamlit as st
 
-from cxr_core.ui import access, widgets
+if __name__ == "app":  # imported by `streamlit run app.py`, once: what the server begins with
+    from cxr_core.ui import serving
 
-st.set_page_config(
-    page_title="Second opinion",
-    layout="wide",
-    initial_sidebar_state="collapsed",
-    # A menu with nothing of its own is hidden, and with it the switch to the light theme.
-    menu_items={"About": "A second opinion on a chest radiograph. Films stay in its server."},
-)
-pages = [
-    st.Page("pages/read.py", title="Read", default=True),
-    st.Page("pages/worklist.py", title="Worklist"),
-    st.Page("pages/evaluation.py", title="Evaluation"),
-    st.Page("pages/films.py", title="Films"),
-    st.Page("pages/models.py", title="Models"),
-    st.Page("pages/datasets.py", title="Data folders"),
-]
-visitor = access.visitor()
-# Asked for by its address, too, a page that is not among these does not run.
-allowed = [page for page in pages if visitor.may_see(page.title)]
-page = st.navigation(allowed or pages, position="top" if allowed else "hidden")
-widgets.frame()
-access.enter()
-page.run()
+    app = st.App(__file__, lifespan=serving.lifespan)
+else:  # run for each visitor
+    from cxr_core.ui import access, widgets
+
+    st.set_page_config(
+        page_title="Second opinion",
+        layout="wide",
+        initial_sidebar_state="collapsed",
+        # A menu with nothing of its own is hidden, and with it the switch to the light theme.
+        menu_items={"About": "A second opinion on a chest radiograph. Films stay in its server."},
+    )
+    pages = [
+        st.Page("pages/read.py", title="Read", default=True),
+        st.Page("pages/worklist.py", title="Worklist"),
+        st.Page("pages/evaluation.py", title="Evaluation"),
+        st.Page("pages/films.py", title="Films"),
+        st.Page("pages/models.py", title="Models"),
+        st.Page("pages/datasets.py", title="Data folders"),
+    ]
+    visitor = access.visitor()
+    # Asked for by its address, too, a page that is not among these does not run.
+    allowed = [page for page in pages if visitor.may_see(page.title)]
+    page = st.navigation(allowed or pages, position="top" if allowed else "hidden")
+    widgets.frame()
+    access.enter()
+    page.run()

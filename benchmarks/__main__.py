@@ -16,10 +16,12 @@ from benchmarks import (
     gate,
     peers,
     pretraining,
+    readers,
     runtime,
     screen,
     service,
     speed,
+    training,
     withholding,
 )
 
@@ -39,8 +41,12 @@ SECTIONS = {
     "screen": screen.measure,
     "service": service.measure,
     "peers": peers.measure,
+    "readers": readers.measure,
+    "training": training.measure,
     "pretraining": pretraining.measure,
 }
+# What depends on the machine.
+MEASURED_HERE = {"speed", "runtime", "screen", "service", "peers", "readers", "training"}
 # Take half an hour and more: measured only when asked for by name.
 SLOW = {"pretraining", "familiarity-ways"}
 
@@ -75,7 +81,7 @@ def main() -> None:
         if table is None:
             print(f"{section}: left as it is, the real films are not here ({options.data}).")
             continue
-        if section in ("speed", "runtime", "screen", "service", "peers"):
+        if section in MEASURED_HERE:
             table = f"{machine()}.\n\n{table}"
         print(f"\n## {section}\n\n{table}")
         write(section, table)

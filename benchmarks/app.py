@@ -23,16 +23,24 @@ def measure(film: bytes, rounds: int = 3) -> list[str]:
     """Start the app, drop a film as soon as the page takes one, wait for the answer in words."""
     chromium = shutil.which("chromium")
     if chromium is None:
-        return ["| First answer after starting the app | not measured: no chromium | < 15 s |"]
-    first, second = zip(*(_one_round(chromium, film) for _ in range(rounds)), strict=True)
+        return ["| First answer after starting the app | not measured: no chromium | < 3 s |"]
+    runs = [_one_round(chromium, film) for _ in range(rounds)]
+    first, second, busy = (median(values) for values in zip(*runs, strict=True))
     return [
-        f"| From starting the app to its first answer, browser included | {median(first):.1f} s "
-        "| < 15 s |",
-        f"| A second film in the same session, drop to answer | {median(second):.2f} s | |",
+        f"| From starting the app to its first answer, browser included | {first:.1f} s | < 3 s |",
+        f"| ... of it processor time of the server | {busy:.1f} s | |",
+        f"| A second film in the same session, drop to answer | {second:.2f} s | |",
     ]
 
 
-def _one_round(chromium: str, film: bytes) -> tuple[float, float]:
+def processor_seconds(process: int) -> float:
+    """Return what a running process has taken of the processor so far."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _one_round(chromium: str, film: bytes) -> tuple[float, float, float]:
+    """Return seconds to the first answer, to the second, and the server's until the first."""
     from playwright.sync_api import sync_playwright
 
     with TemporaryDirectory() as folder, sync_playwright() as playwright:
@@ -44,23 +52,24 @@ def _one_round(chromium: str, film: bytes) -> tuple[float, float]:
         )
         page = context.new_page()
         began = time.perf_counter()
-        with _server() as address:
+        with _server() as (address, process):
             page.goto(address)
-            took = []
+            took, busy = [], []
             for path in paths:
                 page.set_input_files("[data-testid=stFileUploader] input", path)
                 page.get_by_text(path.name).first.wait_for(timeout=120_000)
                 answer = page.get_by_role("status", name="Answer")
                 answer.get_by_text("pneumonia").first.wait_for(timeout=120_000)
                 took.append(time.perf_counter() - began)
+                busy.append(processor_seconds(process))
                 page.locator("[data-test-script-state=notRunning]").wait_for(timeout=120_000)
                 began = time.perf_counter()
         context.close()
-    return took[0], took[1]
+    return took[0], took[1], busy[0]
 
 
 @contextmanager
-def _server() -> Iterator[str]:
+def _server() -> Iterator[tuple[str, int]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -78,7 +87,7 @@ def _server() -> Iterator[str]:
                     break
             except (URLError, OSError):
                 time.sleep(0.05)
-        yield f"http://127.0.0.1:{port}"
+        yield f"http://127.0.0.1:{port}", process.pid
     finally:
         process.terminate()
         process.wait(30)

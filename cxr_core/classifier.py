@@ -1,7 +1,8 @@
 """A trained network as people use it: its answers, its gradients, its bundle on disk.
 
-Answers come from the graph that the bundle carries (`runtime`); Keras and TensorFlow are
-imported for gradients, and where there is no graph.
+Answers come from the graph that the bundle carries (`runtime`), and so do the gradients behind
+Grad-CAM where the head is simple; Keras and TensorFlow are imported for all other gradients,
+and where there is no graph.
 """
 
 import json
@@ -183,7 +184,9 @@ class Classifier:
     ) -> NDArray[np.float32]:
         """Differentiate combinations of logits with respect to one film's features.
 
-        Only the head runs backwards, once for all directions.
+        Only the head runs backwards, once for all directions. Where it averages the features
+        and weighs the means, its gradient is the same for every film: the weights, shared out
+        evenly among the cells; then neither Keras nor the features are asked.
 
         Args:
             features: float32 (h, w, C), as `Prediction` holds them.
@@ -192,10 +195,24 @@ class Classifier:
         Returns:
             (M, h, w, C).
         """
+        kernel = self._kernel()
+        if kernel is not None:
+            height, width, _ = features.shape
+            slopes = np.asarray(directions @ kernel.T / (height * width), np.float32)
+            return slopes[:, None, None, :].repeat(height, axis=1).repeat(width, axis=2)
         repeated = np.broadcast_to(features, (len(directions), *features.shape))
         _, slope = self._differentiable().feature_gradient(repeated, directions)
         gradient: NDArray[np.float32] = slope.numpy()
         return gradient
+
+    def _kernel(self) -> NDArray[np.float32] | None:
+        """Return the head's weights (C, K), where it is that simple and the graph tells."""
+        return self._graph.kernel if self._graph is not None else None
+
+    @property
+    def points_at_once(self) -> bool:
+        """Whether gradients of the features are at hand: no Keras needed, or loaded already."""
+        return self._kernel() is not None or self._loaded is not None
 
     def predict(self, model_input: ModelInput) -> Prediction:
         """Answer every label for one film."""

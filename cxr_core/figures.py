@@ -1,7 +1,8 @@
 """Figures of a model's test record: reports go in, matplotlib figures come out.
 
 Nothing is computed about a model here, only drawn. It is the only module that knows
-matplotlib, and it never touches `pyplot`, whose figures all sessions of a server share.
+matplotlib, and it never touches `pyplot`, whose figures all sessions of a server share; it
+imports it when something is drawn, for palettes are asked of pages that draw nothing.
 Maps over films are drawn by `overlays`, whose names can be had from here too.
 
 Amber is flagged and slate is not, present is blue; nothing is told by red against green,
@@ -13,13 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from matplotlib import get_data_path
-from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike
 
 from cxr_core.errors import ArgumentError
@@ -32,6 +29,9 @@ from cxr_core.overlays import png as png
 from cxr_core.overlays import to_grey as to_grey
 from cxr_core.ranking import Interval, precision_recall_curve, roc_curve
 from cxr_core.wording import means_absence
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Theme = Literal["dark", "light"]
 
@@ -65,7 +65,7 @@ HISTORY = {
 }
 
 
-def figure_png(figure: Figure, dpi: int = 200) -> bytes:
+def figure_png(figure: "Figure", dpi: int = 200) -> bytes:
     """Encode a figure on the ground of its theme."""
     buffer = BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi)
@@ -74,11 +74,15 @@ def figure_png(figure: Figure, dpi: int = 200) -> bytes:
 
 def font_file(bold: bool = False) -> Path:
     """Return the TrueType file of the letters that figures are written in."""
+    from matplotlib import get_data_path
+
     return Path(get_data_path(), "fonts", "ttf", f"DejaVuSans{'-Bold' * bold}.ttf")
 
 
 def colour_bar(signed: bool = False, theme: Theme = "dark", dpi: int = 200) -> bytes:
     """Say what the colours of an overlay mean: a small PNG on a transparent ground."""
+    from matplotlib.figure import Figure
+
     figure, palette = Figure(figsize=(2.6, 0.4)), PALETTES[theme]
     axes = figure.add_axes((0.02, 0.56, 0.96, 0.36))
     axes.imshow(colour_table(signed)[None, int(signed) :], aspect="auto", extent=(0, 1, 0, 1))
@@ -92,7 +96,7 @@ def colour_bar(signed: bool = False, theme: Theme = "dark", dpi: int = 200) -> b
     return buffer.getvalue()
 
 
-def confusion_figure(report: ThresholdReport, *, theme: Theme = "dark") -> Figure:
+def confusion_figure(report: ThresholdReport, *, theme: Theme = "dark") -> "Figure":
     """Draw the 2 x 2 of a label: rows are what is true, columns what the model says.
 
     Each cell holds its count and the share of its row, with its 95 % interval; under each
@@ -130,7 +134,7 @@ def confusion_figure(report: ThresholdReport, *, theme: Theme = "dark") -> Figur
     return figure
 
 
-def matrix_figure(report: EvaluationReport, *, theme: Theme = "dark") -> Figure:
+def matrix_figure(report: EvaluationReport, *, theme: Theme = "dark") -> "Figure":
     """Draw the K x K matrix of a model that gives one answer of several; as `confusion_figure`.
 
     Raises:
@@ -162,7 +166,7 @@ def roc_figure(
     *,
     at: ThresholdReport | None = None,
     theme: Theme = "dark",
-) -> Figure:
+) -> "Figure":
     """Draw sensitivity over false alarms, with the operating point and its 95 % intervals.
 
     Args:
@@ -192,7 +196,7 @@ def precision_recall_figure(
     *,
     at: ThresholdReport | None = None,
     theme: Theme = "dark",
-) -> Figure:
+) -> "Figure":
     """Draw the share of flags that are right over sensitivity; arguments as `roc_figure`."""
     curve, chosen = precision_recall_curve(y_true, y_score), at or report
     names = ("Precision and recall", "Sensitivity (recall)", "Right when flagged (PPV, precision)")
@@ -211,7 +215,7 @@ def precision_recall_figure(
     return figure
 
 
-def calibration_figure(report: LabelReport, *, theme: Theme = "dark") -> Figure:
+def calibration_figure(report: LabelReport, *, theme: Theme = "dark") -> "Figure":
     """Draw the share of films with the finding over the probability they were given."""
     names = ("Calibration", "Predicted probability", "Share with the finding")
     figure, axes, palette = _share_frame(theme, report, names)
@@ -244,7 +248,7 @@ def score_histogram_figure(
     *,
     at: ThresholdReport | None = None,
     theme: Theme = "dark",
-) -> Figure:
+) -> "Figure":
     """Draw how films scored, with the finding upwards and without it downwards.
 
     The operating point cuts the picture into the four cells of the confusion matrix.
@@ -269,7 +273,7 @@ def score_histogram_figure(
     return figure
 
 
-def history_figure(history: Mapping[str, Sequence[float]], *, theme: Theme = "dark") -> Figure:
+def history_figure(history: Mapping[str, Sequence[float]], *, theme: Theme = "dark") -> "Figure":
     """Draw how a training went, epoch by epoch: loss, and AUROC on validation films.
 
     Args:
@@ -297,14 +301,17 @@ def history_figure(history: Mapping[str, Sequence[float]], *, theme: Theme = "da
     return figure
 
 
-def _figure(size: tuple[float, float], palette: Palette) -> Figure:
+def _figure(size: tuple[float, float], palette: Palette) -> "Figure":
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
     layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12)
     return Figure(figsize=size, facecolor=palette.ground, layout=layout)
 
 
 def _frame(
     theme: Theme, size: tuple[float, float], title: str, note: str
-) -> tuple[Figure, Any, Palette]:
+) -> tuple["Figure", Any, Palette]:
     figure = _figure(size, PALETTES[theme])
     axes = figure.add_subplot()
     _dress(axes, PALETTES[theme], title, note)
@@ -313,7 +320,7 @@ def _frame(
 
 def _share_frame(
     theme: Theme, report: LabelReport, names: tuple[str, str, str]
-) -> tuple[Figure, Any, Palette]:
+) -> tuple["Figure", Any, Palette]:
     """Open a square of shares, 0 to 1 each way; names are of the figure, x and y."""
     note = f"{_plain(report.label)} · {report.positives} of {report.n} films"
     figure, axes, palette = _frame(theme, (4.0, 4.3), names[0], note)
@@ -346,7 +353,7 @@ def _write(axes: Any, x: float, y: float, words: str, colour: str, **style: Any)
     _text(axes, x, y, words, colour, **style).set_in_layout(False)
 
 
-def _say_one_class(figure: Figure, axes: Any, palette: Palette) -> Figure:
+def _say_one_class(figure: "Figure", axes: Any, palette: Palette) -> "Figure":
     words = "Every film is of one class:\nthere is no curve to draw."
     _write(axes, 0.5, 0.5, words, palette.muted, size=9)
     return figure
@@ -395,6 +402,8 @@ def _draw_cells(
     axes: Any, counts: Sequence[Sequence[int]], palette: Palette, size: float, rise: float
 ) -> None:
     """Draw a matrix as cells of one hue, the stronger the larger the share of the row."""
+    from matplotlib.patches import Rectangle
+
     for row, values in enumerate(counts):
         for column, count in enumerate(values):
             strength = 0.05 + 0.4 * count / max(sum(values), 1)

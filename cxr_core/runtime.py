@@ -8,13 +8,17 @@ network a second time, and whoever wants an answer only never loads the first:
                 graph.json   digests of this graph and of the model.keras that it repeats
 
 The weights are those of model.keras to the last bit, as float16 where they are float16
-values; normalisations are merged when the graph is loaded. Gradients are Keras' affair.
+values; normalisations are merged when the graph is loaded. Of gradients a graph knows one: that
+of the logits with respect to "features", where the head only averages and weighs them. All
+others are Keras' affair.
 """
 
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -38,24 +42,36 @@ Pixels = NDArray[np.float32]
 class Graph:
     """An exported network, ready to run; any number of threads may share it.
 
+    Runs on as many threads as OMP_NUM_THREADS says, or else on all processors.
+
     Args:
         content: An ONNX model, as `exported` makes it.
         weights: SHA-256 of the model.keras that it repeats, if it lies beside one.
     """
 
     def __init__(self, content: bytes, weights: str = "") -> None:
-        """Load the graph; ONNX Runtime merges and folds here what it can."""
-        import onnxruntime
+        """Load the graph; ONNX Runtime merges and folds here what it can.
 
-        options = onnxruntime.SessionOptions()
-        # Threads that spin while they wait take the processor from other readers.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 3  # errors
-        self._session = onnxruntime.InferenceSession(
-            content, options, providers=["CPUExecutionProvider"]
-        )
+        Raises:
+            ModelError: When ONNX Runtime cannot load it.
+        """
+        try:
+            import onnxruntime
+
+            options = onnxruntime.SessionOptions()
+            # Threads that spin while they wait take the processor from other readers.
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+            options.intra_op_num_threads = _threads()
+            options.log_severity_level = 3  # errors
+            self._session = onnxruntime.InferenceSession(
+                content, options, providers=["CPUExecutionProvider"]
+            )
+        except ImportError as error:
+            raise ModelError(f"ONNX Runtime is not installed as it should be: {error}") from error
+        except _refusals() as error:
+            raise ModelError(f"ONNX Runtime cannot load it: {_first_line(error)}") from error
         self.outputs: int = self._session.get_outputs()[0].shape[-1]
-        self._weights = weights
+        self._weights, self._content = weights, content
 
     def check(self, network: Path) -> None:
         """Make sure that a file still is the network which this graph repeats.
@@ -78,17 +94,74 @@ class Graph:
 
         Returns:
             Logits (N, K) and features (N, h, w, C), float32.
+
+        Raises:
+            ModelError: When ONNX Runtime cannot go through with it.
         """
         films = np.ascontiguousarray(pixels, np.float32)
-        pairs = [self._session.run(None, {"film": film[None]}) for film in films]
+        try:
+            pairs = [self._session.run(None, {"film": film[None]}) for film in films]
+        except _refusals() as error:
+            raise ModelError(
+                f"The model could not answer: its graph failed on films of {films.shape[1:]} "
+                f"({_first_line(error)}). Try again; if it stays so, remove its model.onnx and "
+                "graph.json, and Keras answers."
+            ) from error
         logits, features = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
         return logits, features
+
+    @cached_property
+    def kernel(self) -> Pixels | None:
+        """Return what the head multiplies the mean of each feature map by, float32 (C, K).
+
+        None of a head that does more than to average and to weigh.
+        """
+        return _kernel(self._content)
+
+
+def _threads() -> int:
+    """Return on how many threads a network runs; 0 for one on each processor."""
+    told = os.environ.get("OMP_NUM_THREADS", "")
+    return int(told) if told.isdecimal() else 0
+
+
+def _refusals() -> tuple[type[Exception], ...]:
+    """Name every error that ONNX Runtime raises: they have no parent of their own."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    own = (one for one in vars(state).values() if isinstance(one, type))
+    return (RuntimeError, *(one for one in own if issubclass(one, Exception)))
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0].rstrip(".")
+
+
+def _kernel(content: bytes) -> Pixels | None:
+    """Follow a graph from its logits back to its features: mean of each map, one dense layer."""
+    import onnx
+    from onnx import numpy_helper
+
+    graph = onnx.load_from_string(content).graph
+    made = {output: node for node in graph.node for output in node.output}
+    name, weights = "logits", ""
+    for kind in ("Identity", "Gemm", "Flatten", "GlobalAveragePool"):
+        node = made.get(name)
+        if node is None or node.op_type != kind:
+            return None
+        name, weights = node.input[0], node.input[1] if kind == "Gemm" else weights
+    if made["features"].input[0] != name:
+        return None
+    weights = made[weights].input[0] if weights in made else weights  # before its cast
+    (stored,) = (one for one in graph.initializer if one.name == weights)
+    return np.asarray(numpy_helper.to_array(stored), np.float32)
 
 
 def load_graph(folder: Path) -> Graph | None:
     """Load the graph of a bundle; None where there is none, or none that can be relied on.
 
-    A graph that is damaged, or of other weights, is left alone, and the log says so.
+    A graph that is damaged, of other weights, or not to be run here, is left alone, and the log
+    says so.
     """
     if not (folder / GRAPH).exists() and not (folder / RECORD).exists():
         return None
@@ -99,7 +172,8 @@ def load_graph(folder: Path) -> Graph | None:
             raise ValueError(f"{GRAPH} is damaged")
         if record["weights"] != _digest((folder / NETWORK).read_bytes()):
             raise ValueError(f"{NETWORK} has changed since")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return Graph(content, record["weights"])
+    except (OSError, ValueError, KeyError, TypeError, ModelError) as error:
         LOG.warning(
             "The graph of model '%s' is not used (%s); Keras answers instead, which takes longer "
             "to start. Restore the folder, or train the model again.",
@@ -107,7 +181,6 @@ def load_graph(folder: Path) -> Graph | None:
             error,
         )
         return None
-    return Graph(content, record["weights"])
 
 
 def _digest(content: bytes) -> str:

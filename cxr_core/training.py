@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,43 @@ def as_sources_count(
         "precision": float((said & true).sum() / max(said.sum(), 1)),
         "recall": float((said & true).sum() / max(true.sum(), 1)),
     }
+
+
+def devices() -> list[str]:
+    """Name the devices among which batches are shared out: all that the backend shows.
+
+    One under TensorFlow, whatever it shows: Keras (3.15) marks its distribution there as not to
+    be used.
+    """
+    found: list[str] = keras.distribution.list_devices()
+    return found[:1] if keras.backend.backend() == "tensorflow" else found
+
+
+@contextmanager
+def shared_out(batch: int) -> Iterator[None]:
+    """Have every device work on its share of each batch while the block runs.
+
+    The gradients are those of the whole batch, so that a training means the same on any number
+    of devices.
+
+    Raises:
+        TrainingError: When the devices cannot share a batch evenly.
+    """
+    several = devices()
+    if len(several) < 2:
+        yield
+        return
+    if batch % len(several):
+        raise TrainingError(
+            f"Batches of {batch} films cannot be shared out evenly among {len(several)} devices "
+            f"({', '.join(several)}). Hide some of them, or take a recipe with another batch."
+        )
+    before = keras.distribution.distribution()
+    keras.distribution.set_distribution(keras.distribution.DataParallel(devices=several))
+    try:
+        yield
+    finally:
+        keras.distribution.set_distribution(before)
 
 
 def compile_network(network: Any, recipe: Recipe, steps: int) -> None:
@@ -342,40 +380,44 @@ def fit(
         raise TrainingError(
             f"{len(train.films)} training films do not fill one batch of {recipe.config.batch}."
         )
-    network = _build(recipe, seed, weights)
-    run.claim(_conditions(recipe, parts, seed, weights))
-    held = parts["validation"]
-    hard = perturbed(held, recipe, seed)
-    fitted = network
-    if recipe.config.frozen:
-        fitted = above(network, codes_layer(network))
-        train, held, hard = (
-            codes.with_codes(part, network, recipe.preprocessing, progress)
-            for part in (train, held, hard)
-        )
-    fitted, rows = _start(fitted, recipe, run, steps, resume)
-    for epoch in range(len(rows), recipe.config.epochs):
-        if recipe.config.optimizer == "solve":
-            row = {"epoch": epoch + 1.0, **_solve(fitted, train, recipe)}
-        else:
-            row = {"epoch": epoch + 1.0, **_one_epoch(fitted, train, recipe, seed, epoch, progress)}
-        if not np.isfinite(row["loss"]):
-            raise TrainingError(
-                f"The loss became {row['loss']} in epoch {epoch + 1}. Lower the learning rate."
+    with shared_out(recipe.config.batch):
+        network = build(recipe, seed, weights)
+        run.claim(_conditions(recipe, parts, seed, weights))
+        held = parts["validation"]
+        hard = perturbed(held, recipe, seed)
+        fitted = network
+        if recipe.config.frozen:
+            fitted = above(network, codes_layer(network))
+            train, held, hard = (
+                codes.with_codes(part, network, recipe.preprocessing, progress)
+                for part in (train, held, hard)
             )
-        raw, averaged = fitted.get_weights(), averaged_weights(fitted)
-        fitted.set_weights(averaged)
-        row |= _validate(fitted, held, hard, recipe)
-        fitted.set_weights(raw)
-        rows.append(row)
-        run.keep(fitted, rows, averaged, recipe.config)
-        if progress:
-            progress(_told(row), epoch + 1, recipe.config.epochs)
-    fitted.load_weights(run.best if epoch_wanted is None else run.checkpoint(epoch_wanted))
-    if recipe.config.frozen:
-        above(network, codes_layer(network)).set_weights(fitted.get_weights())
-        return network
-    return fitted
+        fitted, rows = _start(fitted, recipe, run, steps, resume)
+        for epoch in range(len(rows), recipe.config.epochs):
+            if recipe.config.optimizer == "solve":
+                row = {"epoch": epoch + 1.0, **_solve(fitted, train, recipe)}
+            else:
+                row = {
+                    "epoch": epoch + 1.0,
+                    **_one_epoch(fitted, train, recipe, seed, epoch, progress),
+                }
+            if not np.isfinite(row["loss"]):
+                raise TrainingError(
+                    f"The loss became {row['loss']} in epoch {epoch + 1}. Lower the learning rate."
+                )
+            raw, averaged = fitted.get_weights(), averaged_weights(fitted)
+            fitted.set_weights(averaged)
+            row |= _validate(fitted, held, hard, recipe)
+            fitted.set_weights(raw)
+            rows.append(row)
+            run.keep(fitted, rows, averaged, recipe.config)
+            if progress:
+                progress(_told(row), epoch + 1, recipe.config.epochs)
+        fitted.load_weights(run.best if epoch_wanted is None else run.checkpoint(epoch_wanted))
+        if recipe.config.frozen:
+            above(network, codes_layer(network)).set_weights(fitted.get_weights())
+            return network
+        return fitted
 
 
 def _told(row: dict[str, float]) -> str:
@@ -410,7 +452,7 @@ def _content(part: Part) -> str:
     return content.hexdigest()
 
 
-def _build(recipe: Recipe, seed: int, weights: str | None) -> Any:
+def build(recipe: Recipe, seed: int, weights: str | None = None) -> Any:
     """Build the recipe's network as it is before the first step."""
     keras.utils.set_random_seed(seed)
     network = build_network(

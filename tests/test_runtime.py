@@ -1,5 +1,6 @@
 """The graph says what Keras says, is written only if so, and answers without TensorFlow."""
 
+import hashlib
 import json
 import logging
 import shutil
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -259,7 +261,30 @@ def flip(path: Path) -> None:
     path.write_bytes(content)
 
 
+def rewrite(folder: Path, content: bytes) -> None:
+    """Write a graph with a record that vouches for it."""
+    (folder / GRAPH).write_bytes(content)
+    record = json.loads((folder / RECORD).read_text())
+    record["graph"] = hashlib.sha256(content).hexdigest()
+    (folder / RECORD).write_text(json.dumps(record))
+
+
+def later_version(folder: Path) -> bytes:
+    """Return the graph as a format would be that this runtime is too old for."""
+    model = onnx.load_from_string((folder / GRAPH).read_bytes())
+    model.ir_version = 99
+    return model.SerializeToString()
+
+
 DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "vouched for, but no graph": (
+        lambda folder: rewrite(folder, b"no graph"),
+        "ONNX Runtime cannot load it",
+    ),
+    "of a later format": (
+        lambda folder: rewrite(folder, later_version(folder)),
+        "ONNX Runtime cannot load it",
+    ),
     "removed": (lambda folder: (folder / GRAPH).unlink(), "No such file"),
     "record removed": (lambda folder: (folder / RECORD).unlink(), "No such file"),
     "one bit": (lambda folder: flip(folder / GRAPH), "model.onnx is damaged"),
@@ -286,6 +311,103 @@ def test_a_damaged_graph_is_left_alone_and_the_log_says_so(case, shipped, caplog
     assert said.levelno == logging.WARNING and said.name == "cxr_core.runtime"
     assert f"The graph of model '{MODEL}' is not used" in said.getMessage()
     assert told in said.getMessage() and "Restore the folder" in said.getMessage()
+
+
+def test_without_onnx_runtime_the_log_says_so(shipped, caplog, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert load_graph(shipped / MODEL) is None
+    assert "ONNX Runtime is not installed as it should be" in caplog.text
+    assert "Keras answers instead" in caplog.text
+
+
+def test_a_graph_that_fails_on_a_film_says_so_in_a_sentence(shipped):
+    graph = load_graph(shipped / MODEL)
+    assert graph is not None
+    with pytest.raises(ModelError) as told:
+        graph.forward(noise(1, 8, 8, 3))
+    said = str(told.value)
+    assert said.startswith("The model could not answer: its graph failed on films of (8, 8, 3)")
+    assert "\n" not in said and "remove its model.onnx" in said
+    assert graph.forward(noise(1, 160, 160, 1))[0].shape == (1, 1)  # and goes on
+
+
+def test_a_network_runs_on_as_many_threads_as_it_is_told(shipped, monkeypatch):
+    given = []
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession
+    monkeypatch.setattr(
+        onnxruntime,
+        "InferenceSession",
+        lambda content, options, **more: (
+            given.append(options.intra_op_num_threads) or session(content, options, **more)
+        ),
+    )
+    for told in ("1", "3", "", "many"):
+        monkeypatch.setenv("OMP_NUM_THREADS", told)
+        assert load_graph(shipped / MODEL) is not None
+    assert given == [1, 3, 0, 0]
+
+
+# --- the gradient that a graph knows ---
+
+
+def test_the_gradient_of_a_head_by_hand(made_card):
+    """Four cells share a weight of 10 evenly, and one of -4: 2.5 and -1 each."""
+    import keras
+    from keras import layers
+
+    film = keras.Input((2, 2, 1), name="film")
+    x = layers.Conv2D(1, 1, name="features")(film)
+    x = layers.Dropout(0.5)(layers.GlobalAveragePooling2D()(x))
+    network = keras.Model(film, layers.Dense(2, name="logits")(x))
+    network.set_weights(
+        [np.ones((1, 1, 1, 1)), np.zeros(1), np.array([[10.0, -4.0]]), np.array([0.5, 0.0])]
+    )
+    two = replace(made_card, labels=("A", "B"), operating_points=(1,) * 2, cannot_tell=(None,) * 2)
+    model = Classifier(two, network, Graph(exported(network)))
+    found = model.feature_gradients(noise(2, 2, 1), np.array([[1, 0], [0, 1], [-1, 1]], "f4"))
+    assert_array_equal(found[..., 0], np.array([2.5, -1, -3.5])[:, None, None] * np.ones((2, 2)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WITH_GRAPH)
+def test_a_shipped_head_is_differentiated_as_keras_does(name):
+    kind = "classifier" if name in {card.name for card in list_models()} else "gate"
+    light = load_classifier(name, kind=kind)
+    averages = load_card(name, kind=kind).network in {"residual", "pretrained"}
+    assert light.points_at_once == averages
+    heavy = Classifier(light.card, light.network)
+    size, channels = light.card.preprocessing.size, light.card.preprocessing.channels
+    _, features = light.forward(np.abs(noise(1, size, size, channels)))
+    labels = len(light.card.labels)
+    directions = np.concatenate([np.eye(labels), -np.eye(labels), noise(2, labels)]).astype("f4")
+    found = light.feature_gradients(features[0], directions)
+    expected = heavy.feature_gradients(features[0], directions)
+    assert found.shape == expected.shape and found.dtype == np.float32
+    assert_allclose(found, expected, rtol=1e-5, atol=1e-6 * np.abs(expected).max())
+    assert np.ptp(expected) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "case",
+    ["a dense layer more", "flattened", "the largest instead", "a layer between"],
+)
+def test_a_head_that_does_more_is_left_to_keras(case):
+    import keras
+    from keras import layers
+
+    film = keras.Input((8, 8, 1), name="film")
+    features = layers.Conv2D(2, 2, name="features")(film)
+    heads = {
+        "a dense layer more": lambda x: layers.Dense(3, "relu")(layers.GlobalAveragePooling2D()(x)),
+        "flattened": layers.Flatten(),
+        "the largest instead": lambda x: layers.Flatten()(layers.MaxPooling2D(7)(x)),
+        "a layer between": lambda x: layers.GlobalAveragePooling2D()(layers.ReLU()(x)),
+    }
+    network = keras.Model(film, layers.Dense(2, name="logits")(heads[case](features)))
+    assert Graph(exported(network)).kernel is None
 
 
 @pytest.mark.slow
@@ -418,17 +540,28 @@ assert answer.gate is not None and answer.error is None
     assert loaded(run(code, str(film_file))) == {"onnxruntime"}
 
 
-def test_the_app_answers_before_keras_is_there(film_file):
-    """The map has to wait for it, the answer has not."""
+def test_the_app_answers_and_points_before_keras_is_there(film_file):
+    """Whatever needs Keras, the first answer and its Grad-CAM do not."""
     code = """
 from pathlib import Path
 from cxr_core.images import load_radiograph
 from cxr_core.ui import session
-session._with_gradients = lambda loaded: loaded
 card = session.for_reading()[0]
 film = load_radiograph(Path(sys.argv[1]))
-answer = session.classifier(card).predict(session.prepare(film, card.preprocessing))
-assert session.warm_up(card) and 0 < answer.labels[0].probability < 1
-assert not session.gate.check(film, card).refused
+reading = session.answered(film, card)
+assert session.warm_up(card) and session.explains(card)
+assert 0 < reading.prediction.labels[0].probability < 1
+asked = session.Explained(card.labels[0], "grad-cam")
+assert session.attribution(reading, card, asked).values.shape == (10, 10)
 """
-    assert loaded(run(code, str(film_file))) == {"onnxruntime"}
+    assert loaded(run(code, str(film_file))) == {"onnx", "onnxruntime"}
+
+
+def test_outlines_of_an_archive_need_neither_tensorflow_nor_keras(film_file):
+    code = f"""
+from cxr_core.classifier import load_classifier
+from cxr_core.screening import screen
+(answer,) = screen(load_classifier({MODEL!r}), [sys.argv[1]], contours=True)
+assert answer.contours is not None
+"""
+    assert loaded(run(code, str(film_file))) <= {"onnx", "onnxruntime"}

@@ -86,7 +86,9 @@ def test_a_node_with_another_model_is_refused(films, tmp_path, monkeypatch):
     shutil.copytree(ROOT / "models" / MODEL, tmp_path / MODEL)
     monkeypatch.setenv("CXR_MODELS", str(tmp_path))
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
     Screener(job, str(tmp_path))
+    assert os.environ["OMP_NUM_THREADS"] == "1", "an actor's network works on its own processor"
     card = tmp_path / MODEL / "card.json"
     card.write_text(card.read_text().replace('"version": "', '"version": "9'))
     with pytest.raises(ModelError, match="holds another 'pediatric-pneumonia'"):

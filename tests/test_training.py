@@ -1,5 +1,6 @@
 """Training: what goes in, what validation decides, and that a killed training goes on."""
 
+import json
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+from cxr_core import training
 from cxr_core.cards import load_card, load_history
 from cxr_core.datasets import Film, index
 from cxr_core.decisions import decide
@@ -384,3 +386,98 @@ def test_recipe_names_are_unique():
 def test_the_shipped_parts_are_read_only(parts):
     assert isinstance(parts["train"], Part)
     assert not parts["train"].squares.flags.writeable
+
+
+# --- several devices ---
+
+# Two devices out of one processor, and a training whose epochs are told.
+ON_TWO = """
+import json, os, sys
+from dataclasses import replace
+from pathlib import Path
+import keras
+import numpy as np
+from cxr_core.datasets import Film
+from cxr_core.parts import Part
+from cxr_core.preprocess import Preprocessing
+from cxr_core.recipes import get_recipe
+from cxr_core.training import Run, devices, fit, predict_logits
+
+recipe = get_recipe("pediatric-pneumonia")
+recipe = replace(
+    recipe,
+    preprocessing=Preprocessing(size=64),
+    options={"widths": (8, 16, 16, 16), "blocks": (1, 1, 1, 1), "dropout": 0.0},
+    config=replace(recipe.config, epochs=2, batch=8, augmentation="none", perturbed_copies=0),
+)
+
+def part(count, seed):
+    squares = np.random.default_rng(seed).integers(0, 256, (count, 64, 64), np.uint8)
+    films = tuple(Film(f"{k}", ("x",) if k % 2 else (), f"{k}", None, f"{k}") for k in range(count))
+    return Part(films, squares, (np.arange(count) % 2).astype(np.float32)[:, None])
+
+parts = {"train": part(24, 0), "validation": part(11, 1)}  # no even share of the last films
+run = Run(Path(sys.argv[1]))
+network = fit(recipe, parts, run, seed=0)
+scores = predict_logits(network, parts["validation"], recipe.preprocessing)
+print(json.dumps([len(devices()), [row["loss"] for row in run.history()], scores.ravel().tolist()]))
+"""
+
+
+def test_two_devices_train_what_one_trains(tmp_path):
+    """Under JAX, which alone shows one processor as several devices; not a dependency here."""
+    pytest.importorskip("jax", reason="JAX is not installed: pip install jax")
+    told = []
+    for count in (1, 2):
+        named = {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
+        named["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={count}"
+        done = subprocess.run(
+            [sys.executable, "-c", ON_TWO, str(tmp_path / str(count))],
+            cwd=Path(__file__).parents[1],
+            env=os.environ | named,
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
+        assert done.returncode == 0, done.stderr
+        told.append(json.loads(done.stdout.splitlines()[-1]))
+    (one, *alone), (two, *shared) = told
+    assert (one, two) == (1, 2)
+    for first, second in zip(alone, shared, strict=True):
+        assert_allclose(first, second, rtol=1e-3, atol=1e-3)
+
+
+def test_one_device_shares_nothing():
+    import keras
+
+    with training.shared_out(8):
+        assert keras.distribution.distribution() is None
+
+
+def test_several_devices_share_each_batch_until_the_training_ends(monkeypatch):
+    import keras
+
+    monkeypatch.setattr(training, "devices", lambda: ["cpu:0", "cpu:1"])
+    with pytest.raises(KeyError), training.shared_out(8):
+        spread = keras.distribution.distribution()
+        assert isinstance(spread, keras.distribution.DataParallel)
+        assert spread.device_mesh.devices.tolist() == ["cpu:0", "cpu:1"]
+        raise KeyError
+    assert keras.distribution.distribution() is None
+
+
+def test_a_batch_that_devices_cannot_share_evenly_is_refused(monkeypatch):
+    monkeypatch.setattr(training, "devices", lambda: ["gpu:0", "gpu:1", "gpu:2"])
+    told = r"Batches of 8 films cannot be shared out evenly among 3 devices \(gpu:0, gpu:1, gpu:2\)"
+    with pytest.raises(TrainingError, match=told), training.shared_out(8):
+        pass
+
+
+def test_under_tensorflow_one_device_trains_whatever_there_are(monkeypatch):
+    import keras
+
+    monkeypatch.setattr(keras.distribution, "list_devices", lambda: ["gpu:0", "gpu:1"])
+    monkeypatch.setattr(keras.backend, "backend", lambda: "tensorflow")
+    assert training.devices() == ["gpu:0"]
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    assert training.devices() == ["gpu:0", "gpu:1"]

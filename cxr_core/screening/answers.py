@@ -128,7 +128,7 @@ def screen(
         classifier: The model that speaks.
         files: Paths; they may come from a generator.
         gate: Withhold answers on films that the gate refuses.
-        contours: Also outline where the evidence for flagged labels lies, which takes Keras.
+        contours: Also outline where the evidence for flagged labels lies.
         readers: Threads that decode; one for each processor when None.
     """
 

@@ -38,6 +38,7 @@ class Screener:
             ModelError: When this node has another model of that name.
         """
         os.environ["CXR_MODELS"] = models
+        os.environ["OMP_NUM_THREADS"] = str(PROCESSORS)  # of the network, too: the rest are others'
         os.chdir(job.folder)
         if weights_of(job.model) != job.weights:
             raise ModelError(

@@ -1,6 +1,7 @@
 """What the browser shows: the only part of the library that knows Streamlit.
 
 reading.py     words: an answer, a film's facts, a test record, each in a sentence; no Streamlit
+serving.py     what the server does beside the pages
 access.py      who may enter, and what is open to whom
 session.py     state: what one reader has on screen, and the models that all readers share
 widgets.py     the frame of every page, and the parts of the reading page around the film;
@@ -17,22 +18,3 @@ selection.py   which test films stand behind a number; gallery.py shows them
 datafolder.py  the parts of the page of data folders
 style.css      the look
 """
-
-import sys
-
-
-def _leave_old_navigation() -> None:
-    """Have a server whose first visitor came by a page's own address start with app.py.
-
-    Until app.py has run once, Streamlit (1.67) takes the folder pages/ for its older kind of
-    app and would show that page alone, without the frame and its research-use notice.
-    """
-    pages = sys.modules.get("streamlit.runtime.pages_manager")
-    if pages is not None and pages.PagesManager.uses_pages_directory:
-        import streamlit as st
-
-        pages.PagesManager.uses_pages_directory = False
-        st.rerun()
-
-
-_leave_old_navigation()

@@ -6,11 +6,13 @@ classifiers (read-only) and the public record of each model.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -309,11 +311,31 @@ def for_reading() -> list[ModelCard]:
     return [card for card in found if not card.training.get("replica")] or found
 
 
-class _Loading(NamedTuple):
-    """A model on its way: it answers at once, and explains once Keras is there."""
+class _Loading:
+    """A model on its way: it answers as soon as its graph is there, and explains later.
 
-    answers: Future[Classifier]
-    explains: Future[Classifier]
+    Args:
+        load: Makes the classifier; run at once, aside.
+    """
+
+    def __init__(self, name: str, load: Callable[[], Classifier]) -> None:
+        """Begin to load."""
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix=f"load-{name}")
+        self._preparing = Lock()
+        self._prepared: Future[None] | None = None
+        self.answers = self._pool.submit(load)
+
+    def prepare(self) -> None:
+        """Begin to load Keras, once: seconds of work, which the first answer need not share."""
+        with self._preparing:
+            if self._prepared is None:
+                self._prepared = self._pool.submit(lambda: _with_gradients(self.answers.result()))
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing went wrong so far."""
+        steps: tuple[Future[Any] | None, ...] = (self.answers, self._prepared)
+        return not any(step and step.done() and step.exception() for step in steps)
 
 
 def warm_up(card: ModelCard) -> bool:
@@ -322,12 +344,17 @@ def warm_up(card: ModelCard) -> bool:
 
 
 def explains(card: ModelCard) -> bool:
-    """Say whether a model is ready to explain its answers."""
-    return _loading(card.name, card.version, str(models_root())).explains.done()
+    """Say whether a model's quick maps take no time now: no Keras needed, or there already."""
+    return warm_up(card) and classifier(card).points_at_once
+
+
+def prepare_to_explain(card: ModelCard) -> None:
+    """Begin to load in the background what most maps and all their checks need."""
+    _loading(card.name, card.version, str(models_root())).prepare()
 
 
 def classifier(card: ModelCard) -> Classifier:
-    """Return a model that answers, waiting for it if need be.
+    """Return a model that answers, waiting for it if need be; it loads Keras when asked why.
 
     Raises:
         ModelError: When its files are damaged.
@@ -335,34 +362,21 @@ def classifier(card: ModelCard) -> Classifier:
     return _loading(card.name, card.version, str(models_root())).answers.result()
 
 
-def explainer(card: ModelCard) -> Classifier:
-    """Return a model that explains too, waiting for it if need be.
-
-    Raises:
-        ModelError: When its files are damaged.
-    """
-    return _loading(card.name, card.version, str(models_root())).explains.result()
-
-
 def _sound(loading: _Loading) -> bool:
-    return not any(step.done() and step.exception() for step in loading)
+    return loading.sound
 
 
 @st.cache_resource(max_entries=4, show_spinner=False, validate=_sound)
 def _loading(name: str, version: str, root: str) -> _Loading:
-    """Load and trace a model aside, so that the page answers meanwhile.
+    """Load a model aside, so that the page answers meanwhile.
 
-    The futures are what sessions share. One that failed is asked for anew.
+    What is loading is what sessions share. A model that failed is asked for anew.
     """
     # Streamlit ends every run of every page with keras.backend.clear_session(), which takes a
     # quarter of a second and replaces Keras' state under the threads of other readers. The
     # classifiers here are few, shared, and live as long as the server: nothing is to clear.
     script_runner._clean_problem_modules = _clean_nothing
-    pool = ThreadPoolExecutor(1, thread_name_prefix=f"load-{name}")
-    answers = pool.submit(_load, name, Path(root))
-    loading = _Loading(answers, pool.submit(lambda: _with_gradients(answers.result())))
-    pool.shutdown(wait=False)
-    return loading
+    return _Loading(name, partial(_load, name, Path(root)))
 
 
 def _clean_nothing() -> None:
@@ -374,10 +388,9 @@ def _load(name: str, root: Path) -> Classifier:
     return load_classifier(name, root)
 
 
-def _with_gradients(loaded: Classifier) -> Classifier:
+def _with_gradients(loaded: Classifier) -> None:
     """Load Keras and trace what maps need; seconds, where an answer takes none."""
     loaded.warm_up()
-    return loaded
 
 
 @dataclass(frozen=True)
@@ -483,7 +496,7 @@ def attribution(
     model_input, prediction = _answered(reading)
     if asked not in reading.maps:
         reading.maps[asked] = explain(
-            explainer(card),
+            classifier(card),
             model_input,
             asked.label,
             asked.method,
@@ -510,7 +523,7 @@ def examined(
     if asked not in reading.checks:
         other = asked._replace(method=counterpart_of(asked.method))
         reading.checks[asked] = examine(
-            explainer(card),
+            classifier(card),
             model_input,
             film.radiograph.pixels,
             attribution(reading, card, asked),

@@ -84,6 +84,7 @@ def show(card: ModelCard, film: Film, reading: Reading, label: str | None) -> No
         original = [Pane("Original", _title(film))] if beside else []
         _draw(card, film, reading, [*panes, *original])
     _offer(download, film.name, lambda: _picture(film, reading, maps[0]))
+    session.prepare_to_explain(card)  # not before: it would keep the first answer waiting
     _work(card, film, reading, dict(zip(asked, slots, strict=True)))
 
 

@@ -370,7 +370,7 @@ def _draw_film(
 ) -> _Drawn:
     """Explain one film by every method, cheapest first."""
     radiograph = load_radiograph(path)
-    classifier = session.explainer(card)
+    classifier = session.classifier(card)
     model_input = prepare(radiograph, card.preprocessing)
     features = classifier.predict(model_input).features
     grey = overlays.thumbnail(radiograph.pixels, SIDE).astype(np.float32) / 255
