@@ -37,6 +37,12 @@ const give = HTMLCanvasElement.prototype.getContext;
 HTMLCanvasElement.prototype.getContext = function (kind, ...rest) {
   return kind === "webgl2" ? null : give.call(this, kind, ...rest);
 };"""
+# Chromium without a graphics processor draws WebGL in software, which the viewer declines.
+WITH_WEBGL = """
+const tell = WebGL2RenderingContext.prototype.getParameter;
+WebGL2RenderingContext.prototype.getParameter = function (what) {
+  return what === 37446 ? "a graphics processor" : tell.call(this, what); // the renderer
+};"""
 HARNESS = """
 async ({ html, css, film, viewer }) => {
   const module = (text) => import(URL.createObjectURL(new Blob([text], {type: "text/javascript"})));
@@ -154,12 +160,12 @@ def chromium() -> Iterator[Any]:
 @pytest.fixture(params=["webgl", "software"])
 def either_room(chromium: Any, request: pytest.FixtureRequest) -> Iterator[Room]:
     """The viewer with WebGL 2, and in a browser that has none."""
-    yield from rooms(chromium, WITHOUT_WEBGL if request.param == "software" else "")
+    yield from rooms(chromium, WITHOUT_WEBGL if request.param == "software" else WITH_WEBGL)
 
 
 @pytest.fixture
 def room(chromium: Any) -> Iterator[Room]:
-    yield from rooms(chromium, "")
+    yield from rooms(chromium, WITH_WEBGL)
 
 
 def rooms(chromium: Any, script: str) -> Iterator[Room]:
@@ -360,6 +366,16 @@ def test_the_whole_film_fits_and_around_it_is_black(either_room: Room) -> None:
     assert width / height == pytest.approx(WIDTH / HEIGHT, abs=0.01)
     assert np.abs(columns.mean() - shown.shape[1] / 2) <= 1
     assert (shown[~lit] == 0).all()
+
+
+@browser_only
+def test_webgl_in_software_is_declined(chromium: Any) -> None:
+    for room in rooms(chromium, ""):
+        film = chest()
+        room.send(film, fitted(HILL, whole(film.shown)))
+        painter = "document.querySelector('.viewer').viewer.panes[0].painter.constructor.name"
+        assert room.page.evaluate(painter) == "SoftwarePainter"
+        assert (room.pixels() > 0).any()
 
 
 @browser_only

@@ -1,4 +1,5 @@
-// Draws one pane where the browser has no WebGL 2: the same picture, on a plain canvas, slower.
+// Draws one pane where the browser has no WebGL 2, or none that a graphics processor draws: the
+// same picture, on a plain canvas.
 
 const MARGIN = 2; // pixels of a sheet around what is seen, for smoothing
 
@@ -32,7 +33,7 @@ class SoftwarePainter {
     const values = this.evidence(film, layer, where, area);
     const shown = pen.getImageData(left, top, area.width, area.height);
     if (look.heat) this.colour(shown.data, values, layer, look);
-    if (look.lined) this.line(shown.data, values, layer, look, area);
+    if (look.lined) this.line(shown.data, values, layer, look, area, steepest(film, layer, where));
     pen.putImageData(shown, left, top);
   }
 
@@ -78,6 +79,15 @@ class SoftwarePainter {
 
   // The map at every pixel of an area of the canvas.
   evidence(film, layer, where, area) {
+    const { scale, turn } = where, key = [film.film, scale, turn, where.origin,
+      area.left, area.top, area.width, area.height].join();
+    // The same while only the window is opened.
+    if (this.found?.layer !== layer || this.found.key !== key)
+      this.found = { layer, key, values: this.sampled(film, layer, where, area) };
+    return this.found.values;
+  }
+
+  sampled(film, layer, where, area) {
     const [left, top, across, down] = layer.square, { cos, sin, origin } = where;
     // Along each axis of the canvas: which cells, and how far from the first to the second.
     const steps = (turned, from, count, begun, length, start, share, cells) => {
@@ -112,15 +122,19 @@ class SoftwarePainter {
   }
 
   colour(shown, values, layer, look) {
-    for (let k = 0; k < values.length; k++) {
-      if (Math.abs(values[k]) < look.threshold) continue;
-      const row = Math.floor(layer.signed ? values[k] * 127 + 128.5 : values[k] * 255 + 0.5);
-      this.blend(shown, k, layer.table.subarray(4 * row, 4 * row + 3),
-        (layer.table[4 * row + 3] / 255) * look.opacity);
+    const { table, signed } = layer, { threshold, opacity } = look;
+    for (let k = 0, to = 0; k < values.length; k++, to += 4) {
+      if (Math.abs(values[k]) < threshold) continue;
+      const row = 4 * Math.floor(signed ? values[k] * 127 + 128.5 : values[k] * 255 + 0.5);
+      const share = (table[row + 3] / 255) * opacity;
+      if (!share) continue;
+      shown[to] += (table[row] - shown[to]) * share;
+      shown[to + 1] += (table[row + 1] - shown[to + 1]) * share;
+      shown[to + 2] += (table[row + 2] - shown[to + 2]) * share;
     }
   }
 
-  line(shown, values, layer, look, { width, height }) {
+  line(shown, values, layer, look, { width, height }, steepest) {
     const strength = Math.min(1, 2 * look.opacity), near = (share) => Math.min(Math.max(share, 0), 1);
     const sides = layer.signed ? [1, -1] : [1], far = Math.ceil(look.reach + 0.5);
     // As in the shader: beside a step that stops short of the level there is no line.
@@ -134,6 +148,8 @@ class SoftwarePainter {
     };
     for (let y = 0, k = 0; y < height; y++)
       for (let x = 0; x < width; x++, k++) {
+        const away = layer.signed ? Math.abs(values[k]) - layer.level : values[k] - layer.level;
+        if (Math.abs(away) >= (look.reach + 0.5) * steepest) continue;
         const across = values[x + 1 < width ? k + 1 : k] - values[x ? k - 1 : k];
         const down = values[y + 1 < height ? k + width : k] - values[y ? k - width : k];
         const steep = Math.max(Math.hypot(across, down) / 2, 1e-12);
@@ -151,4 +167,17 @@ class SoftwarePainter {
     for (let part = 0; part < 3; part++)
       shown[4 * k + part] += (colour[part] - shown[4 * k + part]) * share;
   }
+}
+
+// The most that a map changes from one pixel of the canvas to the next.
+function steepest(film, layer, where) {
+  const { values, width, height, square } = layer;
+  layer.steps ??= [1, width].map((aside) => {
+    let most = 0;
+    for (let k = aside; k < width * height; k++)
+      if (aside > 1 || k % width) most = Math.max(most, Math.abs(values[k] - values[k - aside]));
+    return most;
+  });
+  return Math.hypot((layer.steps[0] * square[2] * width) / (film.width * where.scale),
+    (layer.steps[1] * square[3] * height) / (film.height * where.scale));
 }

@@ -106,7 +106,7 @@ class Link {
 // turned clockwise, and where its first corner came to lie.
 class Place {
   constructor(film, scale, turn, middle, [x, y]) {
-    Object.assign(this, { film, scale });
+    Object.assign(this, { film, scale, turn });
     [this.cos, this.sin] = QUARTERS[turn];
     const { cos, sin } = this, across = x * film.width * scale, down = y * film.height * scale;
     this.origin = [middle[0] - (cos * across - sin * down), middle[1] - (sin * across + cos * down)];

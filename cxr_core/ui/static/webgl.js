@@ -95,9 +95,27 @@ void main() {
   colour = vec4(shown, 1.0);
 }`;
 
+// Who draws where there is no graphics processor: there, a plain canvas costs a fraction of it.
+const IN_SOFTWARE = /swiftshader|llvmpipe|softpipe|basic render/i;
+
 class WebGLPainter {
+  // Whether WebGL itself is drawn in software.
+  static get slow() {
+    return (WebGLPainter.found ??= IN_SOFTWARE.test(WebGLPainter.renderer()));
+  }
+
+  static renderer() {
+    const gl = document.createElement("canvas").getContext("webgl2");
+    if (!gl) return "";
+    const told = gl.getExtension("WEBGL_debug_renderer_info");
+    const name = gl.getParameter(told ? told.UNMASKED_RENDERER_WEBGL : gl.RENDERER);
+    gl.getExtension("WEBGL_lose_context")?.loseContext();
+    return name;
+  }
+
   // `gl` is the canvas's own context; null elsewhere, where SoftwarePainter draws.
   static on(canvas) {
+    if (WebGLPainter.slow) return null;
     const gl = canvas.getContext("webgl2", { antialias: false, preserveDrawingBuffer: true });
     return gl && new WebGLPainter(gl);
   }
