@@ -22,6 +22,7 @@ from benchmarks import (
     service,
     speed,
     training,
+    viewer,
     withholding,
 )
 
@@ -43,10 +44,11 @@ SECTIONS = {
     "peers": peers.measure,
     "readers": readers.measure,
     "training": training.measure,
+    "viewer": viewer.measure,
     "pretraining": pretraining.measure,
 }
 # What depends on the machine.
-MEASURED_HERE = {"speed", "runtime", "screen", "service", "peers", "readers", "training"}
+MEASURED_HERE = {"speed", "runtime", "screen", "service", "peers", "readers", "training", "viewer"}
 # Take half an hour and more: measured only when asked for by name.
 SLOW = {"pretraining", "familiarity-ways"}
 

@@ -52,7 +52,7 @@ def _one_round(chromium: str, film: bytes) -> tuple[float, float, float]:
         )
         page = context.new_page()
         began = time.perf_counter()
-        with _server() as (address, process):
+        with server() as (address, process):
             page.goto(address)
             took, busy = [], []
             for path in paths:
@@ -69,7 +69,8 @@ def _one_round(chromium: str, film: bytes) -> tuple[float, float, float]:
 
 
 @contextmanager
-def _server() -> Iterator[tuple[str, int]]:
+def server() -> Iterator[tuple[str, int]]:
+    """Run the app on a free port; yield its address and its process."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
