@@ -102,16 +102,12 @@ class Classifier:
         network: A flat keras.Model with layers "features" and "logits", or the path of one.
         graph: The same network without Keras. Where there is one, it answers, and a network
             that is given by its path is loaded when gradients are first asked for.
+
+    Attributes:
         familiarity: What the films that trained it look like to it, where that is known.
     """
 
-    def __init__(
-        self,
-        card: ModelCard,
-        network: Any,
-        graph: Graph | None = None,
-        familiarity: Familiarity | None = None,
-    ) -> None:
+    def __init__(self, card: ModelCard, network: Any, graph: Graph | None = None) -> None:
         """Take hold of the network; nothing is traced until it is first used.
 
         Raises:
@@ -119,7 +115,8 @@ class Classifier:
                 file is damaged.
         """
         self.card = card
-        self._given, self._graph, self._familiarity = network, graph, familiarity
+        self.familiarity: Familiarity | None = None
+        self._given, self._graph = network, graph
         self._loading = threading.Lock()
         self._loaded: _Differentiable | None = None
         if graph is None:
@@ -228,7 +225,7 @@ class Classifier:
         ]
 
     def _likeness(self, features: NDArray[np.float32]) -> Likeness | None:
-        return self._familiarity.likeness(features) if self._familiarity is not None else None
+        return self.familiarity.likeness(features) if self.familiarity is not None else None
 
     def _answers(
         self, logits: NDArray[np.float32], scores: NDArray[np.float64]
@@ -412,8 +409,9 @@ def open_bundle(card: ModelCard, folder: Path) -> Classifier:
     Raises:
         ModelError: When its files are damaged.
     """
-    familiarity = load_familiarity(folder)
-    return Classifier(card, folder / NETWORK, load_graph(folder), familiarity)
+    found = Classifier(card, folder / NETWORK, load_graph(folder))
+    found.familiarity = load_familiarity(folder)  # what is wrong with the network is told first
+    return found
 
 
 def round_weights(network: Any) -> None:
