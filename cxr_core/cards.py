@@ -11,6 +11,7 @@
                 explanations.json  how far its maps can be trusted, once that was measured
                 familiarity.npz  what its training films look like to it (`familiarity`), and
                 inputs.json      what the gate measures on its validation films (`reference`)
+                repeatability.json  how far its answers move though the patient does not
 
 Nothing here imports TensorFlow: listing models and opening the dashboard cost nothing.
 """

@@ -3,21 +3,25 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cxr_core.cards import ModelCard
 from cxr_core.datasets import (
     DatasetIndex,
     Film,
     Progress,
+    index,
     overlap,
     pixel_cache,
     split_by_film,
     split_by_patient,
 )
 from cxr_core.errors import DataError
-from cxr_core.recipes import ANY, Protocol, Recipe
+from cxr_core.recipes import ANY, Protocol, Recipe, get_recipe
 
 PARTS = ("train", "validation", "test")
 
@@ -215,6 +219,61 @@ def films_to_score(
         known = ", ".join(sorted({film.split or "none" for film in dataset.films}))
         raise DataError(f"'{dataset.root}' has no films of the split '{split}'; it has: {known}.")
     return films
+
+
+def open_folder(
+    card: ModelCard, data: Path, layout: str | None = None
+) -> tuple[DatasetIndex, Recipe]:
+    """Read a data folder as training read it.
+
+    Raises:
+        DataError: When it is laid out otherwise than the model's recipe reads.
+    """
+    recipe = get_recipe(card.recipe)
+    only = recipe.layouts[0] if len(recipe.layouts) == 1 else None
+    dataset = index(data, layout or only)
+    if dataset.layout not in recipe.layouts:
+        raise DataError(
+            f"'{data}' is laid out as {dataset.layout}; '{recipe.name}' reads "
+            f"{' or '.join(recipe.layouts)}."
+        )
+    return dataset, fit_labels(recipe, dataset)
+
+
+def seen_films(
+    dataset: DatasetIndex,
+    recipe: Recipe,
+    card: ModelCard,
+    part: Literal["train", "validation"] = "train",
+) -> tuple[Film, ...] | None:
+    """Return the films that trained a model, or chose for it.
+
+    Returns:
+        None when this is not the folder it learned from.
+
+    Raises:
+        DataError: As `deal`.
+    """
+    parts = deal(dataset, recipe, card.training.get("seed", 0))
+    return parts[part] if seen_digest(parts) == card.data_digest else None
+
+
+def validation_films(
+    card: ModelCard, data: Path, layout: str | None = None
+) -> tuple[DatasetIndex, tuple[Film, ...]]:
+    """Return the films that chose for a model, and the folder they are in.
+
+    Raises:
+        DataError: When the folder is not the one that the model learned from.
+    """
+    dataset, recipe = open_folder(card, data, layout)
+    films = seen_films(dataset, recipe, card, "validation")
+    if films is None:
+        raise DataError(
+            f"'{data}' is not the folder that trained '{card.name}'. Name the one that did: its "
+            "validation films are asked for."
+        )
+    return dataset, films
 
 
 def _split(dataset: DatasetIndex, recipe: Recipe, seed: int) -> dict[str, tuple[Film, ...]]:

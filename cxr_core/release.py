@@ -58,6 +58,7 @@ from cxr_core.preprocess import finish
 from cxr_core.ranking import auroc
 from cxr_core.recipes import Recipe, get_recipe
 from cxr_core.reference import own_films, write_reference
+from cxr_core.repeatability import one_of_each, write_repeatability
 from cxr_core.runtime import NETWORK
 from cxr_core.training import (
     Run,
@@ -346,7 +347,10 @@ def make_model(trained: Trained, progress: Progress | None = None) -> Path:
     aside = models_root() / f".{name}.new"
     shutil.rmtree(aside, ignore_errors=True)
     try:
-        table = score(write_bundle(card, network, aside), test, "test", progress)
+        classifier = write_bundle(card, network, aside)
+        chose = trained.parts["validation"]
+        write_repeatability(aside, classifier, chose.squares[one_of_each(chose.films)], progress)
+        table = score(classifier, test, "test", progress)
         _write_record(aside, card, table)
         write_validation(aside / "validation.csv", held)
         shutil.copyfile(trained.run.table, aside / "history.csv")

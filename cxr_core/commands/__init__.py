@@ -16,6 +16,7 @@ from cxr_core.commands.output import Commands
 from cxr_core.commands.predict import add_predict
 from cxr_core.commands.records import add_records
 from cxr_core.commands.reference import add_reference
+from cxr_core.commands.repeatability import add_repeatability
 from cxr_core.commands.report import add_report
 from cxr_core.commands.screen import add_screen
 from cxr_core.commands.serve import add_serve
@@ -41,3 +42,4 @@ def add_commands(commands: Commands) -> None:
     add_records(commands)
     add_faithfulness(commands)
     add_reference(commands)
+    add_repeatability(commands)

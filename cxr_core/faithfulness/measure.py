@@ -62,12 +62,11 @@ from cxr_core.faithfulness.sample import (
     choose_films,
     default_films,
     measured_labels,
-    open_folder,
     require_films,
-    seen_films,
     shown,
     write_mean_film,
 )
+from cxr_core.parts import open_folder, seen_films
 from cxr_core.predictions import PredictionTable
 from cxr_core.preprocess import ModelInput, prepare
 from cxr_core.ranking import ROUNDS

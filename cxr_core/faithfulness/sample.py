@@ -2,18 +2,17 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cxr_core.cards import ModelCard
-from cxr_core.datasets import Box, DatasetIndex, Film, Progress, index, pixel_cache
+from cxr_core.datasets import Box, DatasetIndex, Film, Progress, pixel_cache
 from cxr_core.errors import DataError
 from cxr_core.overlays import png
-from cxr_core.parts import deal, fit_labels, seen_digest
 from cxr_core.predictions import PredictionTable, flagged
-from cxr_core.recipes import ANY, Recipe, get_recipe
+from cxr_core.recipes import ANY, Recipe
 
 # Multiply-adds that measuring a model may cost, about six minutes of two cores, and how many
 # forward passes one film and label take over all methods.
@@ -99,43 +98,6 @@ def require_films(dataset: DatasetIndex, files: Sequence[str]) -> dict[str, Film
             f"such as {absent[0]}. Name the folder whose films the model was scored on."
         )
     return films
-
-
-def open_folder(
-    card: ModelCard, data: Path, layout: str | None = None
-) -> tuple[DatasetIndex, Recipe]:
-    """Read a data folder as training read it.
-
-    Raises:
-        DataError: When it is laid out otherwise than the model's recipe reads.
-    """
-    recipe = get_recipe(card.recipe)
-    only = recipe.layouts[0] if len(recipe.layouts) == 1 else None
-    dataset = index(data, layout or only)
-    if dataset.layout not in recipe.layouts:
-        raise DataError(
-            f"'{data}' is laid out as {dataset.layout}; '{recipe.name}' reads "
-            f"{' or '.join(recipe.layouts)}."
-        )
-    return dataset, fit_labels(recipe, dataset)
-
-
-def seen_films(
-    dataset: DatasetIndex,
-    recipe: Recipe,
-    card: ModelCard,
-    part: Literal["train", "validation"] = "train",
-) -> tuple[Film, ...] | None:
-    """Return the films that trained a model, or chose for it.
-
-    Returns:
-        None when this is not the folder it learned from.
-
-    Raises:
-        DataError: As `parts.deal`.
-    """
-    parts = deal(dataset, recipe, card.training.get("seed", 0))
-    return parts[part] if seen_digest(parts) == card.data_digest else None
 
 
 def boxed_films(dataset: DatasetIndex, recipe: Recipe) -> list[Film]:

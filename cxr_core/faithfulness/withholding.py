@@ -16,7 +16,7 @@ from cxr_core.attribution import examine, explain
 from cxr_core.classifier import Classifier
 from cxr_core.datasets import DatasetIndex, Film, read_film
 from cxr_core.errors import DataError
-from cxr_core.faithfulness.sample import open_folder, seen_films
+from cxr_core.parts import validation_films
 from cxr_core.preprocess import prepare
 
 FILMS, LEAST_SHARE = 40, 0.05
@@ -69,13 +69,7 @@ def measure_agreement(classifier: Classifier, data: Path, count: int = FILMS) ->
         DataError: When the folder is another one, or none of the films is flagged, or none of
             those has maps that can be compared.
     """
-    dataset, recipe = open_folder(classifier.card, data)
-    films = seen_films(dataset, recipe, classifier.card, "validation")
-    if films is None:
-        raise DataError(
-            f"'{data}' is not the folder that trained '{classifier.card.name}'. Name the one that "
-            "did: its validation films are asked for."
-        )
+    dataset, films = validation_films(classifier.card, data)
     found = list(islice(_agreements(classifier, dataset, films), count))
     known = tuple(value for value in found if value is not None)
     if not known:
