@@ -4,7 +4,7 @@ import streamlit as st
 
 from cxr_core.cards import ModelCard
 from cxr_core.errors import CxrError
-from cxr_core.ui import access, outputs, reader, session, viewer, widgets, worklist
+from cxr_core.ui import access, outputs, prior, reader, session, viewer, widgets, worklist
 
 
 def page() -> None:
@@ -40,16 +40,17 @@ def opinion(state: session.Session, cards: list[ModelCard]) -> None:
     reading = session.read(film, card)
     with listed:
         widgets.film_list(state, films, card)
-    if reader.first(card, film, reading, (top, basis, stage)):
+        earlier = prior.beside(state, film, card)
+    if reader.first(card, film, reading, (top, basis, stage), earlier):
         return
     with top.container():
-        widgets.answer(card, film, reading)
+        widgets.answer(card, film, reading, earlier)
     with basis.container():
-        label, complete = widgets.basis(card, film, reading)
+        label, complete = widgets.basis(card, film, reading, earlier)
         reader.opinion(card, film, reading, label)
-        outputs.save(card, film, reading, label)
+        outputs.save(card, film, reading, label, earlier)
     with stage.container():
-        viewer.show(card, film, reading, label)
+        viewer.show(card, film, reading, label, earlier)
     complete()
 
 

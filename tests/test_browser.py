@@ -27,6 +27,7 @@ import pytest
 from bundles import known_table, write_bundle
 from PIL import Image
 from playwright.sync_api import BrowserContext, ConsoleMessage, Page, expect, sync_playwright
+from studies import dicom
 
 from cxr_core.evaluation import threshold_report
 from cxr_core.phantom import png_bytes, sample_film, thorax
@@ -391,6 +392,49 @@ def test_two_methods_stand_side_by_side_on_one_zoom(browser: BrowserContext, ser
     expect(page.locator(".st-key-lightbox output")).to_contain_text(": 1")
     left, right = pixels(page, 0), pixels(page, 1)
     assert np.abs(left - right).max() <= 1, "the same film, the same part of it"
+    assert witness.hosts == {"127.0.0.1"}
+    assert witness.complaints == []
+
+
+def test_the_prior_film_stands_beside_the_current_and_the_change_is_said(
+    browser: BrowserContext, server: str, tmp_path: Path
+) -> None:
+    """With CXR_SCREENSHOT_PRIOR=PATH the page is saved there."""
+    wide = thorax(512, 560, seed=1)  # the earlier film is of another shape
+    page, witness = open_app(browser, server)
+    page.set_input_files(
+        "[data-testid=stFileUploader] input",
+        [
+            {"name": name, "mimeType": "application/dicom", "buffer": data}
+            for name, data in (
+                ("now.dcm", dicom("20250610", ill=True)),
+                ("then.dcm", dicom("20250503", film=wide)),
+            )
+        ],
+    )
+    answer = page.get_by_role("status", name="Answer")
+    expect(answer).to_contain_text("pneumonia")
+    settled(page)
+    page.locator("label").filter(has_text="now.dcm").first.click()
+    expect(answer.locator(".change")).to_contain_text("3 May 2025")
+    expect(page.locator(".st-key-lightbox canvas")).to_have_count(2)
+    expect(page.locator(".st-key-lightbox")).to_contain_text("Prior, 3 May 2025")
+    expect(page.locator(".cxr-bar span.was").first).to_contain_text("was 0.")
+    settled(page)
+    assert colourful(wait_for_film(page, number=1)) == 0, "no map lies over the prior"
+    for theme in ("dark", "light"):
+        shot = tmp_path / f"prior-{theme}.png"
+        page.screenshot(path=shot)
+        if os.environ.get("CXR_SCREENSHOT_PRIOR"):
+            shutil.copy(shot, os.environ["CXR_SCREENSHOT_PRIOR"].format(theme))
+        if theme == "dark":
+            page.get_by_role("button", name="Main menu").click()
+            page.get_by_role("menuitemradio", name="Light").click()
+            page.keyboard.press("Escape")
+            expect(answer.locator(".change")).to_be_visible()
+    choose(page, "Compared with the prior film", "none")
+    expect(answer.locator(".change")).to_have_count(0)
+    expect(page.locator(".st-key-lightbox canvas")).to_have_count(1)
     assert witness.hosts == {"127.0.0.1"}
     assert witness.complaints == []
 

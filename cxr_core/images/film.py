@@ -72,8 +72,9 @@ class Radiograph:
 class StudyReference:
     """Whose film it is, kept apart from the film; empty where the header is silent.
 
-    It belongs to one reader's session, and only exports take it. Printed it shows nothing, so
-    that no log or traceback can name a patient.
+    It belongs to one reader's session; only exports, and what finds a patient's films among those
+    of that session (`prior`), take it. Printed it shows nothing, so that no log or traceback can
+    name a patient.
 
     Attributes are the elements of the header, as text (DICOM PS3.3 C.7.1.1, C.7.2.1, C.12.1).
     """

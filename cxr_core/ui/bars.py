@@ -13,8 +13,10 @@ from streamlit.delta_generator import DeltaGenerator
 from cxr_core import wording
 from cxr_core.cards import ModelCard
 from cxr_core.classifier import LabelPrediction
+from cxr_core.prior import Change
 from cxr_core.ui import reading as words
 from cxr_core.ui import selection, session
+from cxr_core.ui.prior import Beside
 from cxr_core.ui.session import Film, Reading, Record
 
 # More findings than this, and only the explained one says what similar films had.
@@ -22,8 +24,16 @@ FEW_FINDINGS = 3
 Drawn = list[tuple[DeltaGenerator, list[LabelPrediction]]]
 
 
+ARROWS = {"more": "▲", "less": "▼"}
+
+
 def draw(
-    card: ModelCard, film: Film, reading: Reading, answers: Sequence[LabelPrediction], label: str
+    card: ModelCard,
+    film: Film,
+    reading: Reading,
+    answers: Sequence[LabelPrediction],
+    label: str,
+    earlier: Beside | None = None,
 ) -> Callable[[], None]:
     """Draw bars in the order of the answers, and what films that scored alike had.
 
@@ -33,6 +43,7 @@ def draw(
         reading: What the model made of it.
         answers: All of its answers.
         label: Whose evidence is shown.
+        earlier: A prior film, whose answers are marked.
 
     Returns:
         What draws the bars again with the interval of this film, which costs a moment: to be
@@ -46,23 +57,30 @@ def draw(
             if few or one.label == label:
                 _similar(card, record, one)
                 drawn.append((st.empty(), []))
-    _fill(card, reading, drawn, few)
+    _fill(card, reading, drawn, few, earlier)
     if not few:
-        st.html('<p class="cxr-note">Tick: operating point. Hatched: cannot tell.</p>')
+        ring = " Ring: the prior film." if earlier and earlier.comparison.changes else ""
+        told = f"Tick: operating point. Hatched: cannot tell.{ring}"
+        st.html(f'<p class="cxr-note">{told}</p>')
     scale(card, reading, label)
 
     def complete() -> None:
         if not reading.steadiness:
             session.steady(film, reading, card)
-            _fill(card, reading, drawn, few)
+            _fill(card, reading, drawn, few, earlier)
 
     return complete
 
 
-def _fill(card: ModelCard, reading: Reading, drawn: Drawn, few: bool) -> None:
+def _fill(
+    card: ModelCard, reading: Reading, drawn: Drawn, few: bool, earlier: Beside | None
+) -> None:
     """Draw the bars in their places."""
     for place, answers in drawn:
-        rows = "".join(_bar(card, one, reading.steadiness.get(one.label)) for one in answers)
+        rows = "".join(
+            _bar(card, one, reading.steadiness.get(one.label), _change(earlier, one.label))
+            for one in answers
+        )
         if rows:
             place.html(f'<div class="cxr-bars{"" if few else " many"}" role="list">{rows}</div>')
 
@@ -78,7 +96,12 @@ def _similar(card: ModelCard, record: Record, one: LabelPrediction) -> None:
             st.switch_page("pages/films.py")
 
 
-def _bar(card: ModelCard, one: LabelPrediction, steady: tuple[float, float] | None) -> str:
+def _bar(
+    card: ModelCard,
+    one: LabelPrediction,
+    steady: tuple[float, float] | None,
+    change: Change | None,
+) -> str:
     point, band = one.operating_point, card.cannot_tell[card.position(one.label)]
     name, state, number = one.label.replace("_", " "), words.state_word(card, one), words.score(one)
     spoken = f"{name} {number}, {state}"
@@ -89,6 +112,13 @@ def _bar(card: ModelCard, one: LabelPrediction, steady: tuple[float, float] | No
     if steady is not None:
         marks += f'<i class="steady" style="{_across(*steady)}"></i>'
         spoken += f", {words.steady_in_words(steady)}"
+    was = ""
+    if change is not None:
+        kind = "changed" if change.changed else "same"
+        marks += f'<i class="was {kind}" style="left:{100 * change.before.probability:.2f}%"></i>'
+        was, said = _was(change)
+        was = f'<span class="was {kind}">{was}</span>'
+        spoken += f", {said}"
     if point is not None:
         marks += f'<i class="tick" style="left:{100 * point:.2f}%"></i>'
         below = f"operating point {words.told_apart(one.probability, point)[1]}"
@@ -100,11 +130,23 @@ def _bar(card: ModelCard, one: LabelPrediction, steady: tuple[float, float] | No
         role="listitem" title="{escape(spoken)}">
         <div class="head">
             <span class="name">{escape(name)}</span>
-            <span class="state">{escape(state)}</span>
+            <span class="state">{escape(state)}</span>{was}
             <span class="number">{escape(number)}</span>
         </div>
         <div class="track">{marks}</div>{below}
     </div>"""
+
+
+def _change(earlier: Beside | None, label: str) -> Change | None:
+    return None if earlier is None else earlier.of(label)
+
+
+def _was(change: Change) -> tuple[str, str]:
+    """Write what a finding was on the prior film: as shown, and as spoken."""
+    before = escape(words.score(change.before))
+    shown = f"{ARROWS.get(change.verdict, '')} was {before}".strip()
+    judged = f"<small>, {change.verdict}</small>" if change.verdict.startswith("within") else ""
+    return shown + judged, f"was {before} on the prior film: {change.verdict}"
 
 
 def _across(start: float, end: float) -> str:

@@ -18,14 +18,22 @@ from cxr_core.errors import ArgumentError, CxrError
 from cxr_core.export import ReadingRecord, ShownMap
 from cxr_core.export.pictures import file_name
 from cxr_core.ui import access, journal, reader, report, session
+from cxr_core.ui import prior as prior_words
 from cxr_core.ui import reading as words
+from cxr_core.ui.prior import Beside
 from cxr_core.ui.session import Explained, Film, Reading
 from cxr_core.ui.widgets import plain
 
 NOT_READY = "No map: it was not on screen yet."
 
 
-def save(card: ModelCard, film: Film, reading: Reading, label: str | None) -> None:
+def save(
+    card: ModelCard,
+    film: Film,
+    reading: Reading,
+    label: str | None,
+    earlier: Beside | None = None,
+) -> None:
     """Offer the answer as files, with the map that is on screen.
 
     Args:
@@ -33,8 +41,9 @@ def save(card: ModelCard, film: Film, reading: Reading, label: str | None) -> No
         film: On screen.
         reading: What the model made of it.
         label: Whose evidence is shown; None when there is no answer.
+        earlier: A prior film that this one is compared with.
     """
-    made = _maker(card, film, reading, label)
+    made = _maker(card, film, reading, label, earlier)
     with st.popover("Save", type="tertiary"):
         _offer(film, card, "PDF, one page", "pdf", lambda: export.reading_pdf(made()))
         _offer(film, card, "CSV", "csv", lambda: export.reading_csv(made()))
@@ -115,12 +124,17 @@ def _offer(film: Film, card: ModelCard, name: str, ending: str, make: Callable[[
 
 
 def _maker(
-    card: ModelCard, film: Film, reading: Reading, label: str | None
+    card: ModelCard,
+    film: Film,
+    reading: Reading,
+    label: str | None,
+    earlier: Beside | None = None,
 ) -> Callable[[], ReadingRecord]:
     """Gather what the page knows now; the map is looked up when a file is asked for."""
     record = session.record(card).report
     said = [one for one in journal.opinions(film.radiograph.digest) if one.model == card.name]
     opinions = tuple(map(reader.in_words, said))
+    compared = () if earlier is None else prior_words.sentences(earlier)
     asked = None if label is None else _asked(reading, label)
     tested = "" if asked is None else session.verdict(card, asked.label, asked.method)
 
@@ -135,6 +149,7 @@ def _maker(
             at=reading.at,
             age_years=film.age_years,
             mended=film.mended,
+            compared=compared,
             shown=shown,
             not_shown=not_shown,
             opinions=opinions,

@@ -25,6 +25,7 @@ from cxr_core.records import (
 from cxr_core.ui import access, canvas, journal, readfirst, session
 from cxr_core.ui.bars import FEW_FINDINGS
 from cxr_core.ui.canvas import Pane
+from cxr_core.ui.prior import Beside, pane_of
 from cxr_core.ui.readfirst import Committed, question
 from cxr_core.ui.session import Film, Reading, Session
 from cxr_core.ui.widgets import choose_model, facts, failures, intake, plain, welcome
@@ -57,7 +58,13 @@ def invite(state: Session, cards: Sequence[ModelCard]) -> None:
 # --- before the answer ---
 
 
-def first(card: ModelCard, film: Film, reading: Reading, places: Sequence[DeltaGenerator]) -> bool:
+def first(
+    card: ModelCard,
+    film: Film,
+    reading: Reading,
+    places: Sequence[DeltaGenerator],
+    earlier: Beside | None = None,
+) -> bool:
     """Let the reader speak first, where the mode asks for it; say whether the answer waits.
 
     A refusal has nothing to hide.
@@ -67,6 +74,7 @@ def first(card: ModelCard, film: Film, reading: Reading, places: Sequence[DeltaG
         film: On screen.
         reading: What may wait; nothing of it is drawn here.
         places: Above, beside and below it: for the question, the grid and the film.
+        earlier: A prior film, which stands beside it without its answer.
     """
     state, asked = readfirst.current(), question(film.radiograph.digest, card)
     if reading.prediction is None:
@@ -76,26 +84,35 @@ def first(card: ModelCard, film: Film, reading: Reading, places: Sequence[DeltaG
         state.known.add(asked)
         state.stamp(asked, "shown", "revealed")
         return False
-    _ask(card, film, reading, [place.container() for place in places])
+    _ask(card, film, reading, [place.container() for place in places], earlier)
     state.stamp(asked, "shown")
     return True
 
 
-def _ask(card: ModelCard, film: Film, reading: Reading, places: Sequence[DeltaGenerator]) -> None:
-    """Show the film alone and ask what the reader sees."""
+def _ask(
+    card: ModelCard,
+    film: Film,
+    reading: Reading,
+    places: Sequence[DeltaGenerator],
+    earlier: Beside | None,
+) -> None:
+    """Show the film, and a prior one beside it, and ask what the reader sees."""
     above, beside, stage = places
+    told = () if earlier is None else earlier.told
     with above:
         st.html(
             '<section class="cxr-answer" role="status" aria-label="Read first">'
             '<h1><span class="verdict">Yours first.</span>What do you see?</h1>'
-            '<div class="detail"><p>The model\'s answer is shown once you have said it.</p></div>'
-            "</section>"
+            '<div class="detail"><p>The model\'s answer is shown once you have said it.</p>'
+            f"{''.join(f'<p>{escape(one)}</p>' for one in told)}</div></section>"
         )
     with beside:
         st.fragment(_grid)(card, film, reading)
         facts(film)
     with stage:
-        canvas.show(film, [Pane("Original", f"Chest film {film.name}")], None, None)
+        prior = [] if earlier is None else [pane_of(earlier)]
+        name = "This film" if prior else "Original"
+        canvas.show(film, [Pane(name, f"Chest film {film.name}"), *prior], None, None)
 
 
 def _grid(card: ModelCard, film: Film, reading: Reading) -> None:

@@ -32,6 +32,7 @@ def reading_record(
     *,
     at: datetime,
     age_years: float | None = None,
+    compared: tuple[str, ...] = (),
     **more: Any,
 ) -> ReadingRecord:
     """Put one answer into the form that every export takes.
@@ -44,13 +45,14 @@ def reading_record(
         prediction: The answer; None when the film was refused.
         at: When it was given.
         age_years: As the file or the reader says.
+        compared: What changed since a prior film, one sentence each.
         more: What else a `ReadingRecord` holds: `mended`, `shown`, `not_shown`, `opinions`.
 
     Raises:
         ArgumentError: When these do not belong together.
     """
     said = words.answer_in_words(card, checks, prediction, age_stated=age_years is not None)
-    detail = (said.lead, *said.detail) if said.lead else said.detail
+    detail = (said.lead, *compared, *said.detail) if said.lead else (*compared, *said.detail)
     if prediction is not None:
         detail += (*words.shortcut_in_words(card, report), *belonging(card))
     return ReadingRecord(

@@ -53,6 +53,7 @@ from cxr_core.phantom import sample_film
 from cxr_core.predictions import PredictionTable
 from cxr_core.preprocess import Box, ModelInput, region_at, restore
 from cxr_core.records import Read
+from cxr_core.registration import Registration
 from cxr_core.ui import access, journal
 from cxr_core.ui import reading as words
 from cxr_core.uncertainty import steadiness
@@ -131,7 +132,8 @@ class Film:
         original: The film as it came, while something of it is mended; else None.
         mended: What was mended, one sentence each.
         test_film: What a model's test record calls it, when it was opened from there.
-        reference: Whose film it is, where a DICOM header says so; for exports alone, never shown.
+        reference: Whose film it is, where a DICOM header says so; for exports, and to find the
+            patient's other films here. Of it the day of the study alone is ever shown.
     """
 
     name: str
@@ -187,6 +189,8 @@ class Session:
         failures: Why a file of the last batch could not be read, one sentence each.
         unkept: Why the records could not take the last answer; "" when they did.
         chosen: Digest of the film on screen; None for the most suspicious.
+        priors: Which film the reader compares a film with, by digest; None for none.
+        registrations: How films lie over each other, by digest and what was mended of each.
         seen: Counts the films that were ever put on screen.
         batch: Counts what was dropped. The uploader's key, so that each batch of files finds
             an empty one: what was read is not kept as bytes, header and all.
@@ -196,6 +200,8 @@ class Session:
     failures: list[str] = field(default_factory=list)
     unkept: str = ""
     chosen: str | None = None
+    priors: dict[str, str | None] = field(default_factory=dict)
+    registrations: dict[tuple[Any, ...], Registration] = field(default_factory=dict)
     batch: int = 0
     seen: int = 0
 

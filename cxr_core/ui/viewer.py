@@ -8,7 +8,7 @@ checked on this film once they are on screen, never before.
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from cxr_core.cards import ModelCard
 from cxr_core.ui import canvas, session
 from cxr_core.ui import reading as words
 from cxr_core.ui.canvas import Layer, Pane
+from cxr_core.ui.prior import Beside, pane_of
 from cxr_core.ui.session import Explained, Film, Reading, Session
 
 NOTHING, ORIGINAL = "nothing", "original"
@@ -54,7 +55,13 @@ def preview(state: Session, card: ModelCard) -> None:
             st.image(picture, alt=_title(film), width="stretch", output_format="PNG")
 
 
-def show(card: ModelCard, film: Film, reading: Reading, label: str | None) -> None:
+def show(
+    card: ModelCard,
+    film: Film,
+    reading: Reading,
+    label: str | None,
+    earlier: Beside | None = None,
+) -> None:
     """Show the film and, where the answer carries one, its explanation.
 
     Args:
@@ -62,12 +69,15 @@ def show(card: ModelCard, film: Film, reading: Reading, label: str | None) -> No
         film: On screen.
         reading: What the model made of it.
         label: Whose evidence is shown; None when there is no answer.
+        earlier: A prior film, which then stands beside it.
     """
-    methods, beside, download = _toolbar()
+    methods, beside, download = _toolbar(alone=earlier is None)
+    prior = [] if earlier is None else [pane_of(earlier)]
     stage, below = st.container(), st.container()
     if label is None or not _may_explain(reading, label):
         with stage:
-            _draw(card, film, reading, [Pane("Original", _title(film))])
+            name = "Original" if earlier is None else "This film"
+            _draw(card, film, reading, [Pane(name, _title(film)), *prior])
         with below:
             _region(reading, label)
             _not_explained(reading, label)
@@ -81,15 +91,17 @@ def show(card: ModelCard, film: Film, reading: Reading, label: str | None) -> No
         slots = _notes(card, reading, maps)
     with stage:
         panes = [_pane(film, reading, *one) for one in zip(asked, maps, strict=True)]
+        if earlier is not None:
+            panes = [replace(one, name=f"This film, {one.name}") for one in panes]
         original = [Pane("Original", _title(film))] if beside else []
-        _draw(card, film, reading, [*panes, *original])
+        _draw(card, film, reading, [*panes, *original, *prior])
     _offer(download, film.name, lambda: _picture(film, reading, maps[0]))
     session.prepare_to_explain(card)  # not before: it would keep the first answer waiting
     _work(card, film, reading, dict(zip(asked, slots, strict=True)))
 
 
-def _toolbar() -> tuple[list[str], bool, DeltaGenerator]:
-    """Ask what lies over the film.
+def _toolbar(*, alone: bool) -> tuple[list[str], bool, DeltaGenerator]:
+    """Ask what lies over the film, and unless a prior film stands there, what stands beside it.
 
     Returns:
         One or two methods, whether the film alone stands beside them, and a place for more.
@@ -108,21 +120,26 @@ def _toolbar() -> tuple[list[str], bool, DeltaGenerator]:
             persist_state="session",
             width=250,
         )
-        beside = st.selectbox(
-            "Beside it",
-            [NOTHING, ORIGINAL, *methods],
-            format_func=lambda one: (
-                one.capitalize() if one in (NOTHING, ORIGINAL) else words.method_name(one)
-            ),
-            key="beside",
-            filter_mode=None,
-            persist_state="session",
-            width=250,
-        )
+        beside = _ask_beside(methods) if alone else NOTHING
         st.space("stretch")
         download = st.container(width="content")
     chosen = [method, *([beside] if beside not in (NOTHING, ORIGINAL, method) else [])]
     return chosen, beside == ORIGINAL, download
+
+
+def _ask_beside(methods: Sequence[str]) -> str:
+    said: str = st.selectbox(
+        "Beside it",
+        [NOTHING, ORIGINAL, *methods],
+        format_func=lambda one: (
+            one.capitalize() if one in (NOTHING, ORIGINAL) else words.method_name(one)
+        ),
+        key="beside",
+        filter_mode=None,
+        persist_state="session",
+        width=250,
+    )
+    return said
 
 
 def _may_explain(reading: Reading, label: str) -> bool:

@@ -18,8 +18,10 @@ from cxr_core.classifier import LabelPrediction, Prediction
 from cxr_core.gate import GateReport, mend_for
 from cxr_core.images import MAX_AGE_YEARS
 from cxr_core.ui import bars, readfirst, session
+from cxr_core.ui import prior as prior_words
 from cxr_core.ui import reading as words
 from cxr_core.ui.bars import FEW_FINDINGS
+from cxr_core.ui.prior import Beside
 from cxr_core.ui.session import Film, Reading, Session
 
 STYLE = Path(__file__).with_name("style.css")
@@ -210,8 +212,11 @@ def _urgency(reading: Reading) -> tuple[int, float]:
 # --- the answer ---
 
 
-def answer(card: ModelCard, film: Film, reading: Reading) -> None:
-    """Write the answer, large, before anything else but what makes it doubtful altogether."""
+def answer(card: ModelCard, film: Film, reading: Reading, earlier: Beside | None = None) -> None:
+    """Write the answer, large, before anything else but what makes it doubtful altogether.
+
+    Below it stands what changed since a prior film.
+    """
     belonging(card)
     said = words.answer_in_words(
         card, reading.gate, reading.prediction, age_stated=film.age_years is not None
@@ -220,12 +225,14 @@ def answer(card: ModelCard, film: Film, reading: Reading) -> None:
     lead = f'<p class="lead">{escape(said.lead)}</p>' if said.lead else ""
     report = session.record(card).report
     shortcut = words.shortcut_in_words(card, report) if reading.prediction else []
-    detail = "".join(f"<p>{escape(sentence)}</p>" for sentence in (*said.detail, *shortcut))
+    told = earlier.told if earlier is not None else ()
+    detail = "".join(f"<p>{escape(one)}</p>" for one in (*told, *said.detail, *shortcut))
+    change = prior_words.sentence(earlier) if earlier is not None else ""
     unsure = " unsure" if said.unsure else ""
     st.html(
         f'<section class="cxr-answer {said.tone}{unsure}" role="status" aria-label="Answer">'
         f'{lead}<h1><span class="verdict">{escape(verdict)}{colon}</span>{escape(rest)}</h1>'
-        f'<div class="detail">{detail}</div></section>'
+        f'{change}<div class="detail">{detail}</div></section>'
     )
     mends(film, reading)
 
@@ -244,8 +251,10 @@ def mends(film: Film, reading: Reading) -> None:
             st.button("Show the film as it came", on_click=film.take_back, type="tertiary")
 
 
-def basis(card: ModelCard, film: Film, reading: Reading) -> tuple[str | None, Callable[[], None]]:
-    """Draw what the answer rests on.
+def basis(
+    card: ModelCard, film: Film, reading: Reading, earlier: Beside | None = None
+) -> tuple[str | None, Callable[[], None]]:
+    """Draw what the answer rests on: findings that changed first, then the most suspicious.
 
     Returns:
         The label whose evidence is shown, and what completes its bars when all is on screen.
@@ -254,7 +263,9 @@ def basis(card: ModelCard, film: Film, reading: Reading) -> tuple[str | None, Ca
     complete: Callable[[], None] = lambda: None  # noqa: E731
     if reading.prediction is not None and label is not None:
         answers = sorted(reading.prediction.labels, key=_excess, reverse=True)
-        complete = bars.draw(card, film, reading, answers, label)
+        if earlier is not None:
+            answers.sort(key=earlier.place)
+        complete = bars.draw(card, film, reading, answers, label, earlier)
     facts(film)
     checks(reading.gate)
     return label, complete
