@@ -24,10 +24,10 @@ from cxr_core.classifier import Classifier, load_classifier
 from cxr_core.datasets import Film, index, pixel_cache
 from cxr_core.evaluation import wilson
 from cxr_core.familiarity import fit, limit_of, load_familiarity
-from cxr_core.parts import Part, deal, decoded, fit_labels
+from cxr_core.parts import Part, deal, decoded, fit_labels, own_films
 from cxr_core.ranking import Interval, auroc
 from cxr_core.recipes import get_recipe
-from cxr_core.reference import ENOUGH, clouds, own_films, points
+from cxr_core.reference import ENOUGH, clouds, points
 
 SAMPLE, SEED, ALIKE = 200, 0, 0.02
 NEIGHBOURS, KEPT = 10, 2000
@@ -126,7 +126,7 @@ def _choosing(
     seed, own = card.training["seed"], LEARNED.get(card.recipe, "children")
     dataset = index(data / SETS[own][0], recipe.layouts[0] if len(recipe.layouts) == 1 else None)
     recipe = fit_labels(recipe, dataset)
-    films = own_films(card, model_folder(card.name), dataset, recipe)
+    films = own_films(card, dataset, recipe)
     parts = {split: decoded(dataset, some, recipe) for split, some in films.items()}
     drawn = np.linspace(0, len(films["train"]) - 1, ENOUGH).astype(int)
     kinds = _kinds(parts["train"].targets[np.unique(drawn)])

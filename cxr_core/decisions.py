@@ -33,6 +33,7 @@ from cxr_core.predictions import PredictionTable, evaluate_table, write_predicti
 from cxr_core.ranking import auroc
 from cxr_core.recipes import Recipe
 
+VALIDATION = "validation.csv"  # in a model's folder
 PLAIN, PERTURBED = "plain", "perturbed"
 Floats = NDArray[np.float64]
 

@@ -4,12 +4,11 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cxr_core.cards import ModelCard
+from cxr_core.cards import ModelCard, model_folder, reading
 from cxr_core.datasets import (
     DatasetIndex,
     Film,
@@ -20,6 +19,7 @@ from cxr_core.datasets import (
     split_by_film,
     split_by_patient,
 )
+from cxr_core.decisions import VALIDATION, read_validation
 from cxr_core.errors import DataError
 from cxr_core.recipes import ANY, Protocol, Recipe, get_recipe
 
@@ -241,39 +241,59 @@ def open_folder(
 
 
 def seen_films(
-    dataset: DatasetIndex,
-    recipe: Recipe,
-    card: ModelCard,
-    part: Literal["train", "validation"] = "train",
-) -> tuple[Film, ...] | None:
-    """Return the films that trained a model, or chose for it.
+    dataset: DatasetIndex, recipe: Recipe, card: ModelCard, root: Path | None = None
+) -> dict[str, tuple[Film, ...]] | None:
+    """Return the films that trained a model ("train"), and chose for it ("validation").
+
+    Which chose stands in the bundle: a folder may be dealt otherwise by now, and what is taken
+    for films that the model never learned from must not be those that trained it.
+
+    Args:
+        dataset: The films of a folder.
+        recipe: The model's.
+        card: Its card.
+        root: Of the models.
 
     Returns:
         None when this is not the folder it learned from.
 
     Raises:
         DataError: As `deal`.
+        ModelError: When the table of its validation films is damaged.
     """
     parts = deal(dataset, recipe, card.training.get("seed", 0))
-    return parts[part] if seen_digest(parts) == card.data_digest else None
+    if seen_digest(parts) != card.data_digest:
+        return None
+    seen = {film.file: film for split in ("train", "validation") for film in parts[split]}
+    table = model_folder(card.name, root) / VALIDATION
+    if not table.is_file():  # a bundle from before it was kept
+        return {split: parts[split] for split in ("train", "validation")}
+    with reading(table):
+        chose = set(read_validation(table).files)
+    if not chose < seen.keys():
+        return None
+    return {
+        "train": tuple(film for file, film in seen.items() if file not in chose),
+        "validation": tuple(film for file, film in seen.items() if file in chose),
+    }
 
 
-def validation_films(
-    card: ModelCard, data: Path, layout: str | None = None
-) -> tuple[DatasetIndex, tuple[Film, ...]]:
-    """Return the films that chose for a model, and the folder they are in.
+def own_films(
+    card: ModelCard, dataset: DatasetIndex, recipe: Recipe, root: Path | None = None
+) -> dict[str, tuple[Film, ...]]:
+    """Return what `seen_films` does.
 
     Raises:
         DataError: When the folder is not the one that the model learned from.
+        ModelError: When the table of its validation films is damaged.
     """
-    dataset, recipe = open_folder(card, data, layout)
-    films = seen_films(dataset, recipe, card, "validation")
+    films = seen_films(dataset, recipe, card, root)
     if films is None:
         raise DataError(
-            f"'{data}' is not the folder that trained '{card.name}'. Name the one that did: its "
-            "validation films are asked for."
+            f"'{dataset.root}' is not the folder that trained '{card.name}' and chose for it. Name "
+            "the one that did: what the model knows is asked of its own films."
         )
-    return dataset, films
+    return films
 
 
 def _split(dataset: DatasetIndex, recipe: Recipe, seed: int) -> dict[str, tuple[Film, ...]]:

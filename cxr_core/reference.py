@@ -16,14 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxr_core.answering import NAME
-from cxr_core.cards import INPUTS, Inputs, ModelCard, reading
+from cxr_core.cards import INPUTS, Inputs, ModelCard
 from cxr_core.classifier import Classifier, open_bundle
-from cxr_core.datasets import DatasetIndex, Film, Progress, read_film
-from cxr_core.decisions import read_validation
-from cxr_core.errors import DataError
+from cxr_core.datasets import Film, Progress, read_film
 from cxr_core.familiarity import FILE, Familiarity, fit, pooled, write_familiarity
 from cxr_core.gate.pixels import pixel_checks, resolution
-from cxr_core.parts import Part, deal, seen_digest
+from cxr_core.parts import Part
 from cxr_core.preprocess import finish
 from cxr_core.recipes import Recipe
 from cxr_core.training import perturbed
@@ -64,33 +62,6 @@ def write_reference(
     text = json.dumps(measured.to_json(), ensure_ascii=False)
     (folder / INPUTS).write_text(text + "\n", "utf-8")
     return found, measured
-
-
-def own_films(
-    card: ModelCard, folder: Path, dataset: DatasetIndex, recipe: Recipe
-) -> dict[str, tuple[Film, ...]]:
-    """Find the films that trained a model, and those that chose for it, in its data folder.
-
-    Which chose stands in the bundle: a folder may be dealt otherwise by now, and a limit taken
-    from films that trained the model would be too tight.
-
-    Raises:
-        DataError: When these are not the films that the model learned from.
-        ModelError: When its table of validation films is missing or damaged.
-    """
-    seen = deal(dataset, recipe, card.training.get("seed", 0))
-    with reading(folder / "validation.csv"):
-        chose = set(read_validation(folder / "validation.csv").files)
-    films = {film.file: film for split in ("train", "validation") for film in seen[split]}
-    if seen_digest(seen) != card.data_digest or not chose < films.keys():
-        raise DataError(
-            f"'{dataset.root}' is not the folder that '{card.name}' was trained on and decided by: "
-            "its films would not say what the model knows. Give that folder."
-        )
-    return {
-        "train": tuple(film for file, film in films.items() if file not in chose),
-        "validation": tuple(film for file, film in films.items() if file in chose),
-    }
 
 
 def clouds(

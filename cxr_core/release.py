@@ -49,6 +49,7 @@ from cxr_core.parts import (
     decoded,
     films_to_score,
     fit_labels,
+    own_films,
     prepare_parts,
     seen_digest,
     targets,
@@ -57,7 +58,7 @@ from cxr_core.predictions import PredictionTable
 from cxr_core.preprocess import finish
 from cxr_core.ranking import auroc
 from cxr_core.recipes import Recipe, get_recipe
-from cxr_core.reference import own_films, write_reference
+from cxr_core.reference import write_reference
 from cxr_core.repeatability import one_of_each, write_repeatability
 from cxr_core.runtime import NETWORK
 from cxr_core.training import (
@@ -443,7 +444,7 @@ def renew_reference(
     recipe = get_recipe(card.recipe)
     dataset = _index(recipe, data, progress, layout, skip_damaged)
     recipe = fit_labels(recipe, dataset)
-    own = own_films(card, folder, dataset, recipe)
+    own = own_films(card, dataset, recipe, root)
     parts = {split: decoded(dataset, films, recipe, progress) for split, films in own.items()}
     aside = folder.with_name(f".{name}.new")
     shutil.rmtree(aside, ignore_errors=True)

@@ -39,7 +39,7 @@ from cxr_core.cards import load_card, model_folder, reading
 from cxr_core.classifier import Classifier, load_classifier
 from cxr_core.datasets import Film, Progress, pixel_cache
 from cxr_core.errors import ModelError
-from cxr_core.parts import validation_films
+from cxr_core.parts import open_folder, own_films
 from cxr_core.preprocess import normalise
 from cxr_core.runtime import NETWORK
 
@@ -150,7 +150,8 @@ def measure(
     """
     classifier = load_classifier(name)
     card = classifier.card
-    dataset, films = validation_films(card, data, layout)
+    dataset, recipe = open_folder(card, data, layout)
+    films = own_films(card, dataset, recipe)["validation"]
     some = [films[k] for k in one_of_each(films)]
     squares = pixel_cache(dataset.root, some, card.preprocessing, progress)
     return write_repeatability(model_folder(name), classifier, squares, progress)

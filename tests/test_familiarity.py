@@ -16,6 +16,7 @@ from cxr_core.__main__ import main
 from cxr_core.answering import answer, checked, with_likeness
 from cxr_core.cards import load_card, load_inputs
 from cxr_core.classifier import Classifier, load_classifier
+from cxr_core.decisions import read_validation
 from cxr_core.errors import ArgumentError, DataError, ModelError
 from cxr_core.familiarity import (
     BEYOND,
@@ -30,6 +31,7 @@ from cxr_core.familiarity import (
 )
 from cxr_core.gate import GateReport
 from cxr_core.images import Radiograph, load_radiograph
+from cxr_core.parts import open_folder, own_films
 from cxr_core.phantom import png_bytes, thorax
 from cxr_core.release import renew_reference
 from cxr_core.screening import prepare_film, screen
@@ -307,12 +309,30 @@ def test_the_command_makes_the_same_again(tiny, phantom_folder, capsys, tiny_rec
 
 
 @pytest.mark.slow
+def test_films_that_chose_are_those_of_the_bundle_however_they_are_dealt_now(tiny, phantom_folder):
+    card, table = load_card("tiny"), tiny / "validation.csv"
+    dataset, recipe = open_folder(card, phantom_folder)
+    dealt = own_films(card, dataset, recipe)
+    assert {film.file for film in dealt["validation"]} == set(read_validation(table).files)
+
+    trained, chose = dealt["train"][0].file, dealt["validation"][0].file
+    table.write_text(table.read_text("utf-8").replace(chose, trained), "utf-8")
+    found = own_films(card, dataset, recipe)
+    assert trained in {film.file for film in found["validation"]}
+    assert chose in {film.file for film in found["train"]}
+
+    table.write_text(table.read_text("utf-8").replace(trained, "elsewhere.png"), "utf-8")
+    with pytest.raises(DataError, match="is not the folder that trained 'tiny'"):
+        own_films(card, dataset, recipe)
+
+
+@pytest.mark.slow
 def test_only_the_folder_that_trained_a_model_says_what_it_knows(tiny, phantom_folder, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(phantom_folder, other)
     next((other / "train" / "NORMAL").iterdir()).unlink()
     before = sorted(path.name for path in tiny.parent.iterdir())
-    with pytest.raises(DataError, match="is not the folder that 'tiny' was trained on"):
+    with pytest.raises(DataError, match="is not the folder that trained 'tiny'"):
         renew_reference("tiny", other)
     (tiny / "model.keras").unlink()
     with pytest.raises(ModelError, match="shipped without its weights"):

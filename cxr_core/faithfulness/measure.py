@@ -127,15 +127,16 @@ def measure(
     labels = measured_labels(bench.table, classifier.card)
     count = films or default_films(classifier.network, len(labels))
     bench.draw(count)
-    trained = seen_films(bench.dataset, bench.recipe, classifier.card)
-    if trained is not None:
+    seen = seen_films(bench.dataset, bench.recipe, classifier.card)
+    if seen is not None:
         bench.boxed = boxed_films(bench.dataset, bench.recipe)
     report = _begin(bench, data, layout, count, sister)
-    if trained is None:
+    if seen is None:
         told = "This is not the folder that trained the model: no boxes are used, no mean is taken."
         report = replace(report, notes=(*report.notes, told))
     else:
-        write_mean_film(bench.dataset, trained, classifier.card, model_folder(name), progress)
+        bundle = model_folder(name)
+        write_mean_film(bench.dataset, seen["train"], classifier.card, bundle, progress)
     kept = _kept(report, methods)
     wanted = [pair for pair in _pairs(bench, methods) if pair not in kept]
     report = replace(report, films=len(bench.measured_films()), entries=_in_order(kept, bench))

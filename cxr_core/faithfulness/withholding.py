@@ -16,7 +16,7 @@ from cxr_core.attribution import examine, explain
 from cxr_core.classifier import Classifier
 from cxr_core.datasets import DatasetIndex, Film, read_film
 from cxr_core.errors import DataError
-from cxr_core.parts import validation_films
+from cxr_core.parts import open_folder, own_films
 from cxr_core.preprocess import prepare
 
 FILMS, LEAST_SHARE = 40, 0.05
@@ -69,7 +69,8 @@ def measure_agreement(classifier: Classifier, data: Path, count: int = FILMS) ->
         DataError: When the folder is another one, or none of the films is flagged, or none of
             those has maps that can be compared.
     """
-    dataset, films = validation_films(classifier.card, data)
+    dataset, recipe = open_folder(classifier.card, data)
+    films = own_films(classifier.card, dataset, recipe)["validation"]
     found = list(islice(_agreements(classifier, dataset, films), count))
     known = tuple(value for value in found if value is not None)
     if not known:
