@@ -30,4 +30,5 @@ else:  # run for each visitor
     page = st.navigation(allowed or pages, position="top" if allowed else "hidden")
     widgets.frame()
     access.enter()
+    widgets.missing_models()
     page.run()

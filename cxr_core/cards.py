@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from cxr_core.calibration import Calibration
-from cxr_core.errors import ArgumentError, DataError, ModelError, UnknownName
+from cxr_core.errors import ArgumentError, CxrError, DataError, ModelError, UnknownName
 from cxr_core.evaluation import EvaluationReport
 from cxr_core.explanations import ExplanationReport
 from cxr_core.predictions import PredictionTable, read_predictions
@@ -151,13 +151,27 @@ def models_root() -> Path:
 def list_models(root: Path | None = None) -> list[ModelCard]:
     """Read the card of every model that answers films, sorted by name; not the gate's.
 
-    Raises:
-        ModelError: When a card is damaged; names it.
+    A damaged card takes no other model along: it is left out here, and told by
+    `damaged_models`, which whoever lists models shows beside them.
     """
+    cards = [found for found in _cards(root) if isinstance(found, ModelCard)]
+    return [card for card in cards if card.kind == "classifier"]
+
+
+def damaged_models(root: Path | None = None) -> list[str]:
+    """Say of each model whose card cannot be read why, in a sentence that names it."""
+    return [str(found) for found in _cards(root) if isinstance(found, ModelError)]
+
+
+def _cards(root: Path | None) -> Iterator[ModelCard | ModelError]:
+    """Read every card, or why it cannot be read, sorted by name."""
     place = root or models_root()
     names = sorted(path.parent.name for path in place.glob("*/card.json") if path.is_file())
-    cards = [_read_card(name, place) for name in names if NAME.fullmatch(name)]
-    return [card for card in cards if card.kind == "classifier"]
+    for name in filter(NAME.fullmatch, names):
+        try:
+            yield _read_card(name, place)
+        except ModelError as error:
+            yield error
 
 
 def model_folder(name: str, root: Path | None = None) -> Path:
@@ -179,7 +193,7 @@ def reading(path: Path) -> Iterator[None]:
     """Turn what a damaged or missing file of a bundle raises into one sentence."""
     try:
         yield
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
         raise ModelError(
             f"'{path.name}' of model '{path.parent.name}' cannot be read ({error}). Train the "
             "model again or restore its folder."
@@ -209,7 +223,10 @@ def _read_card(name: str, root: Path | None) -> ModelCard:
     """Read a card, whatever its kind."""
     path = model_folder(name, root) / "card.json"
     with reading(path):
-        return ModelCard.from_json(json.loads(path.read_text("utf-8")))
+        try:
+            return ModelCard.from_json(json.loads(path.read_text("utf-8")))
+        except CxrError as error:  # what it says is not allowed; whose card it is, it does not know
+            raise ValueError(str(error).rstrip(".")) from error
 
 
 def load_evaluation(name: str, root: Path | None = None) -> EvaluationReport:

@@ -6,12 +6,14 @@ the trained network is told in `release`.
 """
 
 import csv
+import fcntl
 import hashlib
 import json
+import os
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -236,12 +238,58 @@ class Run:
     """
 
     def __init__(self, folder: Path) -> None:
-        """Use `folder`, made when the first epoch ends."""
+        """Use `folder`, made when a training begins in it (`alone`)."""
         self.state = folder / "state.keras"
         self.best = folder / "best.weights.h5"
         self.table = folder / "history.csv"
         self.conditions = folder / "run.json"
         self.folder = folder
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other trainings out of the folder; the lock goes with the process that holds it.
+
+        Raises:
+            TrainingError: When another training works in it, or it cannot be written to.
+        """
+        with self._told():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            folder = os.open(self.folder, os.O_RDONLY)
+        try:
+            self._lock(folder)
+            yield
+        finally:
+            os.close(folder)
+
+    def _lock(self, folder: int) -> None:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise TrainingError(
+                f"Another training works in '{self.folder}'. Wait for it or stop it, or give this "
+                "one another --name."
+            ) from error
+        except OSError:
+            pass  # some network disks know no locks on folders; there, nobody is kept out
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Say in a sentence why the disk took nothing.
+
+        Raises:
+            TrainingError: Instead of what a full or read-only disk raises, also from within HDF5.
+        """
+        try:
+            yield
+        except (OSError, RuntimeError) as error:
+            with suppress(OSError):
+                for aside in self.folder.glob("aside.*"):
+                    aside.unlink(missing_ok=True)
+            why = getattr(error, "strerror", None) or str(error).partition("\n")[0].rstrip(".")
+            raise TrainingError(
+                f"The training cannot be kept in '{self.folder}': {why}. Make room, or let it be "
+                "written to, then go on with --resume: every epoch kept so far is whole."
+            ) from error
 
     def claim(self, conditions: dict[str, Any]) -> None:
         """Note what this training depends on; a resumed one must agree.
@@ -251,8 +299,8 @@ class Run:
                 going on would validate on films it was trained on.
         """
         if not self.state.exists():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self.conditions.write_text(json.dumps(conditions, indent=2) + "\n", "utf-8")
+            with self._told():
+                self.conditions.write_text(json.dumps(conditions, indent=2) + "\n", "utf-8")
             return
         known = json.loads(self.conditions.read_text("utf-8"))
         odd = [name for name in conditions if conditions[name] != known.get(name)]
@@ -305,22 +353,26 @@ class Run:
         averaged: list[Any],
         config: TrainingConfig,
     ) -> None:
-        """Keep one finished epoch; `averaged` are the weights that were validated."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.write_history(rows)
-        raw = network.get_weights()
-        network.set_weights(averaged)
-        wanted = [self.best] if chosen_epoch(rows, config) == len(rows) else []
-        if config.checkpoints:
-            wanted.append(self.checkpoint(len(rows)))
-        for path in wanted:
-            aside = self.folder / "aside.weights.h5"
-            network.save_weights(aside)
-            aside.replace(path)
-        network.set_weights(raw)
-        aside = self.folder / "aside.keras"
-        network.save(aside)
-        aside.replace(self.state)
+        """Keep one finished epoch; `averaged` are the weights that were validated.
+
+        Raises:
+            TrainingError: When the disk is full, or cannot be written to for another reason.
+        """
+        with self._told():
+            self.write_history(rows)
+            raw = network.get_weights()
+            network.set_weights(averaged)
+            wanted = [self.best] if chosen_epoch(rows, config) == len(rows) else []
+            if config.checkpoints:
+                wanted.append(self.checkpoint(len(rows)))
+            for path in wanted:
+                aside = self.folder / "aside.weights.h5"
+                network.save_weights(aside)
+                aside.replace(path)
+            network.set_weights(raw)
+            aside = self.folder / "aside.keras"
+            network.save(aside)
+            aside.replace(self.state)
 
 
 def chosen_epoch(rows: list[dict[str, float]], config: TrainingConfig) -> int:
@@ -371,9 +423,24 @@ def fit(
         progress: Told of steps within an epoch, and of epochs.
 
     Raises:
-        TrainingError: When `run` holds a training and `resume` was not asked for, or when
-            the loss stops being a number.
+        TrainingError: When `run` holds a training and `resume` was not asked for, another
+            training works there, nothing can be kept there, or the loss stops being a number.
     """
+    with run.alone():
+        return _fit(recipe, parts, run, seed, resume, weights, epoch_wanted, progress)
+
+
+def _fit(
+    recipe: Recipe,
+    parts: dict[str, Part],
+    run: Run,
+    seed: int,
+    resume: bool,
+    weights: str | None,
+    epoch_wanted: int | None,
+    progress: Progress | None,
+) -> Any:
+    """Train as `fit` says, alone in the folder of the run."""
     train = parts["train"]
     steps = len(train.films) // recipe.config.batch
     if not steps:

@@ -9,11 +9,12 @@ from cxr_core.ui import access, record, session, widgets
 def page() -> None:
     """Ask which model; show what it is for, what it is not for, and how good it was."""
     access.admit("Models")
-    card = widgets.choose_model(session.cards())
+    with st.columns([2, 5])[0]:
+        card = widgets.choose_model(session.cards())
     record.model_facts(card, session.record(card))
 
 
 try:
     page()
 except CxrError as error:
-    st.error(str(error))
+    st.error(widgets.plain(str(error)))

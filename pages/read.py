@@ -57,4 +57,4 @@ def opinion(state: session.Session, cards: list[ModelCard]) -> None:
 try:
     page()
 except CxrError as error:
-    st.error(str(error))
+    st.error(widgets.plain(str(error)))

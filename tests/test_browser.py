@@ -1,8 +1,7 @@
 """The main story in a real browser: a film in, a second opinion out, nothing asked of outside.
 
-Runs `streamlit run app.py` on a free port of this machine and drives Debian's Chromium.
-With CXR_SCREENSHOT=PATH the reading page is saved there, with the shipped model if there
-is one: `CXR_SCREENSHOT=docs/read.png pytest tests/test_browser.py -k second_opinion`.
+Runs `streamlit run app.py` on a free port of this machine and drives Debian's Chromium. The
+pictures of docs/ are made by test_screens.
 """
 
 import json
@@ -46,9 +45,7 @@ pytestmark = pytest.mark.browser
 
 @pytest.fixture(scope="session")
 def models(tiny_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny bundle, made to flag every film, and none; for a screenshot the shipped models."""
-    if os.environ.get("CXR_SCREENSHOT") and SHIPPED.is_dir():
-        return SHIPPED.parent
+    """The tiny bundle, made to flag every film, and none."""
     root = tmp_path_factory.mktemp("browser-models")
     for name, point in (("tiny", 0.01), ("unflagged", 1 - 1e-6)):
         shutil.copytree(tiny_models / "tiny", root / name)
@@ -225,10 +222,7 @@ def test_a_film_in_a_second_opinion_out(
     assert np.ptp(np.flatnonzero(lit)) <= len(shown) * width / height + 1, "the film is not bent"
     main = page.locator("[data-testid=stMain]")
     assert main.evaluate("it => it.scrollHeight - it.clientHeight") <= 0, "the page scrolls"
-    shot = tmp_path / "read.png"
-    page.screenshot(path=shot)
-    if os.environ.get("CXR_SCREENSHOT"):
-        shutil.copy(shot, os.environ["CXR_SCREENSHOT"])
+    page.screenshot(path=tmp_path / "read.png")
 
     if "Flag" in answer.inner_text():
         before = pixels(page)
@@ -497,6 +491,26 @@ def test_the_light_theme_is_a_switch_away_and_stays(browser: BrowserContext, ser
     page.locator("[data-testid=stFileUploader] input").wait_for(state="attached")
     assert scheme(page) == "light"
     assert witness.complaints == []
+
+
+def test_the_light_theme_stays_also_where_the_computer_is_dark(
+    browser: BrowserContext, server: str
+) -> None:
+    page = browser.new_page()
+    page.emulate_media(color_scheme="dark")
+    page.goto(server)
+    page.locator("[data-testid=stFileUploader] input").wait_for(state="attached")
+    assert scheme(page) == "dark"
+    page.get_by_role("button", name="Main menu").click()
+    page.get_by_role("menuitemradio", name="Light").click()
+    page.wait_for_function(
+        "getComputedStyle(document.querySelector('.stApp')).colorScheme == 'light'"
+    )
+    for _ in range(2):
+        page.reload()
+        page.locator("[data-testid=stFileUploader] input").wait_for(state="attached")
+        settled(page)
+        assert scheme(page) == "light", "the choice was the reader's"
 
 
 def test_the_dark_theme_comes_first_on_every_page(browser: BrowserContext, server: str) -> None:

@@ -332,7 +332,7 @@ def test_groups_are_drawn_with_their_intervals_and_small_ones_round() -> None:
     assert rows["Age: 0 to 17"]["value"] is None
     assert data(chart, "whole") == [{"value": whole.auroc.value}]
     assert chart.alt == (
-        "AUROC by group: View: AP 0.80 0.70-0.90; View: PA 0.60 0.30-0.80; View: LL 0.50; "
+        "AUROC by group: View: AP 0.80 (0.70-0.90); View: PA 0.60 (0.30-0.80); View: LL 0.50; "
         "Age: 0 to 17 not known."
     )
     assert '"title": "PPV"' in without_data(charts.forest_chart(groups, "ppv", whole, DARK))
@@ -402,3 +402,10 @@ def test_the_rest_of_a_share_has_its_interval_turned() -> None:
     assert (turned.value, turned.low, turned.high) == (0.25, 0.0, 0.5)
     assert numerals.rest(NO_INTERVAL) == NO_INTERVAL
     assert numerals.rest(Interval(1.0, None, None)) == Interval(0.0, None, None)
+
+
+def test_a_number_and_its_interval_are_written_in_one_piece() -> None:
+    assert numerals.with_bounds(Interval(0.62, 0.43, 0.8)) == "0.62 (0.43-0.80)"
+    assert numerals.with_bounds(Interval(-2.2, -3.14, -1.26)) == "-2.20 (-3.14 to -1.26)"
+    assert numerals.with_bounds(Interval(0.5, None, None), 3) == "0.500"
+    assert numerals.with_bounds(Interval(None, None, None)) == "not known"

@@ -10,6 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from cxr_core.cards import (
     ModelCard,
+    damaged_models,
     list_models,
     load_card,
     load_evaluation,
@@ -218,7 +219,44 @@ def test_damaged_files_are_told_by_name(tiny_models, tmp_path):
         load_classifier("tiny", root)
     (root / "tiny" / "card.json").write_text("{")
     with pytest.raises(ModelError, match=r"'card\.json' of model 'tiny'"):
-        list_models(root)
+        load_card("tiny", root)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        "null",
+        '{"name": "bad"}',
+        "\ud800",
+        '{"calibration": 1}',
+        '{"preprocessing": "x"}',
+    ],
+)
+def test_a_damaged_card_takes_no_other_model_along(text, tmp_path, made_card):
+    for name in ("bad", "good"):
+        (tmp_path / name).mkdir()
+    whole = made_card.to_json() | {"name": "good"}
+    (tmp_path / "good" / "card.json").write_text(json.dumps(whole))
+    changed = json.dumps(whole | json.loads(text)) if text.startswith('{"') else text
+    path = tmp_path / "bad" / "card.json"
+    path.write_bytes(changed.encode("utf-8", "surrogatepass"))
+    if "name" in text:
+        path.write_text(text)
+    assert [card.name for card in list_models(tmp_path)] == ["good"]
+    (told,) = damaged_models(tmp_path)
+    assert told.startswith("'card.json' of model 'bad' cannot be read")
+    assert "\n" not in told
+
+
+def test_a_card_whose_calibration_is_none_is_named(tmp_path, made_card):
+    card = made_card.to_json()
+    card["calibration"]["curves"][0]["parameters"] = [-1]
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "card.json").write_text(json.dumps(card))
+    assert list_models(tmp_path) == []
+    assert damaged_models(tmp_path)[0].startswith("'card.json' of model 'bad' cannot be read")
 
 
 def test_publishing_replaces_in_one_rename(tmp_path):

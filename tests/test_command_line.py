@@ -230,6 +230,16 @@ def test_one_record_that_cannot_be_read_hides_no_other_model(capsys, two_records
     assert out.endswith(before[before.index("subset-cnn  (") :])
 
 
+def test_one_damaged_card_hides_no_other_model(capsys, two_records):
+    two_records.with_name("card.json").write_text("{")
+    assert main(["list"]) == 0
+    out, told = capsys.readouterr()
+    assert out.startswith("subset-cnn  (")
+    assert "pediatric-pneumonia" not in out
+    assert told.startswith("cxr_core: 'card.json' of model 'pediatric-pneumonia' cannot be read")
+    assert told.count("\n") == 1
+
+
 def test_index_counts_a_folder(run, phantom_folder):
     told = json.loads(run("index", phantom_folder, "--json")[1])
     assert set(told["splits"]) == {"train", "test"}

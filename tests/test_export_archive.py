@@ -101,7 +101,9 @@ def test_every_finding_is_in_the_report_also_those_not_flagged():
         ("786838002", "SCT"),
     ]
     present, absent, unsure = ("52101004", "SCT"), ("2667000", "SCT"), ("82334004", "SCT")
-    assert [one["Presence"] for one in told] == [present, absent, unsure, unsure]
+    assert [one["Presence"] for one in told] == [present, absent, present, unsure]
+    yes, no = ("373066001", "SCT"), ("373067005", "SCT")
+    assert [one["Cannot tell"] for one in told] == [no, no, yes, no], "beside the flag, not for it"
     assert [one["Certainty of Finding"] for one in told] == [
         (90.0, "%"),
         (10.0, "%"),
@@ -430,15 +432,14 @@ def test_each_finding_is_an_observation():
     ]
     assert "coding" not in found[1]["code"]
     assert [one["valueQuantity"]["value"] for one in found] == [0.9, 0.1, 0.5, 0.2]
-    meant = [one["interpretation"][0]["coding"][0]["code"] for one in found]
-    assert meant == ["POS", "NEG", "IND", "IND"]
-    points = [one.get("component") for one in found]
-    assert [point and point[0]["valueQuantity"]["value"] for point in points] == [
-        0.4,
-        0.3,
-        0.4,
-        None,
-    ]
+    meant = [[said["coding"][0]["code"] for said in one["interpretation"]] for one in found]
+    assert meant == [["POS"], ["NEG"], ["POS", "E"], ["IND"]], "the flag, and beside it the doubt"
+    parts = [{one["code"]["text"]: one for one in each["component"]} for each in found]
+    assert [one["Cannot tell"]["valueBoolean"] for one in parts] == [False, False, True, False]
+    assert [
+        one["Operating point"]["valueQuantity"]["value"] if "Operating point" in one else None
+        for one in parts
+    ] == [0.4, 0.3, 0.4, None]
     assert {one["status"] for one in found} == {"preliminary"}
 
 

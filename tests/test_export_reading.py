@@ -43,12 +43,13 @@ def rows_of(made: bytes) -> list[dict[str, str]]:
     [
         (finding("Pneumonia", 0.9, 0.4), "flag"),
         (finding("Pneumonia", 0.3, 0.4), "no flag"),
-        (finding("Pneumonia", 0.9, 0.4, band=(0.2, 0.95)), "cannot tell"),
+        (finding("Pneumonia", 0.9, 0.4, band=(0.2, 0.95)), "flag"),
+        (finding("Pneumonia", 0.3, 0.4, band=(0.2, 0.95)), "no flag"),
         (finding("Pneumonia", 0.9, None), "undecided"),
         (finding("Pneumonia", 0.9, None, flag=True, exclusive=True), "flag"),
         (finding("Pneumonia", 0.1, None, exclusive=True), "no flag"),
     ],
-    ids=["flag", "no flag", "unsure", "no point", "largest", "not largest"],
+    ids=["flag", "no flag", "unsure flag", "unsure", "no point", "largest", "not largest"],
 )
 def test_what_was_decided(said, decision):
     assert said.decision == decision
@@ -213,9 +214,12 @@ def test_a_flag_that_is_unsure_stays_a_flag():
 
     words = words_of(reading_pdf(record(unsure)))
 
-    assert "COVID-19 0.50 0.40 0.30–0.60 Cannot tell" in words
-    assert "still counts as a flag" in words
-    assert "still counts" not in words_of(reading_pdf(record()))
+    assert "COVID-19 0.50 0.40 0.30–0.60 Flag, cannot tell" in words
+    below = words_of(reading_pdf(record(finding("COVID-19", 0.35, 0.4, band=(0.3, 0.6)))))
+    assert "COVID-19 0.35 0.40 0.30–0.60 No flag, cannot tell" in below
+    assert "Flag, cannot tell" not in words_of(reading_pdf(record()))
+    (row,) = rows_of(reading_csv(record(unsure)))
+    assert (row["flag"], row["cannot_tell"], row["decision"]) == ("True", "True", "flag")
 
 
 def test_of_exclusive_answers_the_largest_is_named():

@@ -427,6 +427,23 @@ def test_a_run_writes_the_record_and_goes_on_where_it_stopped(own_models, phanto
 
 
 @pytest.mark.slow
+def test_films_that_other_thresholds_chose_do_not_stand_beside_the_new_ones(
+    own_models, phantom_folder
+):
+    """Flags choose the sample: what was measured before they moved is not of the same films."""
+    measure("tiny", phantom_folder, films=2, methods=("grad-cam",))
+    path = own_models / "tiny" / "card.json"
+    card = json.loads(path.read_text())
+    card |= {"operating_points": [1 - 1e-6], "version": f"{card['version']}-moved"}
+    path.write_text(json.dumps(card))
+
+    report = measure("tiny", phantom_folder, films=2, methods=("layer-cam",))
+
+    assert report.methods == ("layer-cam",)
+    assert report.version.endswith("-moved")
+
+
+@pytest.mark.slow
 def test_the_command_measures_once_and_tells_each_method_in_a_line(
     own_models, phantom_folder, capsys
 ):

@@ -324,6 +324,38 @@ def test_outside_the_named_folder_nothing_is_opened(
     assert told(look(text)).startswith(f"'{text}' leads out of '{allowed}'")
 
 
+@pytest.mark.parametrize("kind", ["file", "folder", "deep"])
+def test_a_link_inside_the_named_folder_leads_nowhere_outside(
+    kind: str, copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allowed = tmp_path / "allowed"
+    shutil.copytree(copy, allowed / "films")
+    secret = next(copy.rglob("*.jpeg"))
+    place = allowed / "films" / "train" / "NORMAL"
+    link, target = {
+        "file": (place / "IM-9999-0001.jpeg", secret),
+        "folder": (allowed / "films" / "train" / "OTHER", secret.parent),
+        "deep": (place / "more", allowed / "beside"),
+    }[kind]
+    if kind == "deep":  # a link may lead to a neighbour inside, but not on from there
+        target.mkdir()
+        (target / "out.jpeg").symlink_to(secret)
+    link.symlink_to(target)
+    monkeypatch.setenv("CXR_DATA", str(allowed))
+    with monkeypatch.context() as patch:
+        patch.setattr(datafolder, "index", lambda *_: pytest.fail("opened"))
+        assert "is a link that leads out of" in told(look("films"))
+    monkeypatch.setenv("CXR_DATA", str(tmp_path))  # where all of it lies inside
+    if kind == "file":
+        check_sound(look("allowed/films"))
+
+
+def test_links_in_a_circle_inside_are_looked_at_once(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "again").symlink_to(tmp_path)
+    datafolder._check_links(tmp_path, tmp_path)
+
+
 def test_a_neighbour_whose_name_begins_alike_is_outside(tmp_path: Path) -> None:
     (tmp_path / "data-private").mkdir()
     with pytest.raises(DataError, match="leads out"):

@@ -17,6 +17,7 @@ from cxr_core.evaluation import decision_report
 from cxr_core.gate import GateCheck, GateReport
 from cxr_core.phantom import png_bytes, thorax
 from cxr_core.records import Event, Opinion, Records
+from cxr_core.records import journal as records_journal
 from cxr_core.ui import access, journal, reader, session
 from cxr_core.ui.dashboard.readers import trial
 from cxr_core.ui.readfirst import Committed
@@ -296,6 +297,54 @@ def test_of_labels_that_exclude_each_other_one_is_chosen(kept: Records, made_car
     assert [one.stance for one in kept.opinions()] == ["absent", "absent", "present"]
 
 
+def broken_part() -> None:
+    import streamlit as st
+
+    from cxr_core.errors import ModelError
+    from cxr_core.ui import fragments
+
+    def part(name: str) -> None:
+        st.button("Again")
+        raise ModelError(f"The card of *{name}* is damaged.")
+
+    fragments.fragment(part)("one")
+    st.write("The rest of the page.")
+
+
+def test_an_error_in_a_part_that_runs_by_itself_is_a_sentence() -> None:
+    page = AppTest.from_function(broken_part, default_timeout=30).run()
+    for _ in range(2):
+        assert not page.exception
+        assert [one.value.replace("\\", "") for one in page.error] == [
+            "The card of *one* is damaged."
+        ]
+        assert page.markdown[0].value == "The rest of the page."
+        page.button[0].click().run()
+
+
+def test_every_part_that_runs_by_itself_shows_errors_as_sentences() -> None:
+    """One mechanism: `fragments.fragment`, and nobody goes past it."""
+    files = [*(ROOT / "cxr_core").rglob("*.py"), *(ROOT / "pages").glob("*.py"), ROOT / "app.py"]
+    past = [path.name for path in files if "st.fragment" in path.read_text("utf-8")]
+    assert past == ["fragments.py"]
+
+
+def test_the_page_says_how_many_films_came_earlier_and_lists_them(
+    flags: None, kept: Records, monkeypatch
+) -> None:
+    digest = "a" * 64
+    with monkeypatch.context() as patch:
+        patch.setattr(records_journal, "_now", lambda *_: "2026-01-01T00:00:00.000+00:00")
+        kept.add(Event(digest=digest, what="listed"))
+    page = open_page("worklist")
+    check_sound(page)
+    assert "1 film from earlier is not listed" in html(page)
+    button(page, "List earlier films").click().run()
+    check_sound(page)
+    assert "from earlier" not in html(page)
+    assert f"Film {digest[:8]}" in [one.label for one in page.button]
+
+
 def test_where_reader_and_model_differ_is_said_in_words() -> None:
     said = Committed(
         {"Effusion": "present", "Mass": "absent", "Nodule": "unsure", "Edema": "absent",
@@ -330,7 +379,9 @@ def test_a_wrong_number_of_days_keeps_nothing_and_stops_no_reading(kept: Records
     monkeypatch.setenv("CXR_RECORDS_DAYS", "a year")
     told = journal.keep(Event(digest="a", what="listed"))
     assert "CXR_RECORDS_DAYS is wrong" in told
-    assert journal.worklist("m", "1") == ([], {}, {})
+    assert journal.listed(9, None) == []
+    assert journal.known_of(["a"], "m", "1") == ({}, {})
+    assert journal.standing() == 0
     assert not kept.events()
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from glob import glob
 from pathlib import Path
 from pwd import getpwnam
@@ -321,28 +321,84 @@ def test_the_list_is_what_came_and_did_not_go(place):
     records.add(Event(digest=FILM, what="listed"))
     records.add(Event(digest=OTHER, what="failed", note="It is a PDF document."))
     records.add(Event(digest=FILM, what="shown"))
-    assert [(one.digest, one.what) for one in records.listed()] == [
+    assert [(one.digest, one.what) for one in records.listed(9)] == [
         (FILM, "listed"), (OTHER, "failed")
     ]  # fmt: skip
-    assert records.listed()[1].note == "It is a PDF document."
-    records.add(Event(digest="c" * 64, what="shown"))  # not of the list
-    assert records.looked_at() == {FILM: records.events(FILM)[1].at}
+    assert records.listed(9)[1].note == "It is a PDF document."
+    records.add(Event(digest="c" * 64, what="shown"))  # not asked for
+    assert records.looked_at([FILM, OTHER]) == {FILM: records.events(FILM)[1].at}
     records.add(Event(digest=FILM, what="removed"))
-    assert [one.digest for one in records.listed()] == [OTHER]
+    assert [one.digest for one in records.listed(9)] == [OTHER]
+    assert records.standing() == 1
     records.add(Event(digest=FILM, what="listed"))
-    assert [one.digest for one in records.listed()] == [OTHER, FILM], "it came anew"
+    assert [one.digest for one in records.listed(9)] == [OTHER, FILM], "it came anew"
+    assert records.standing() == 2
+
+
+def test_the_newest_of_the_list_come_first_and_the_old_only_when_asked_for(place, monkeypatch):
+    records = Records(place)
+    for days, name in ((30, "a"), (20, "b"), (2, "c"), (1, "d")):
+        monkeypatch.setattr(journal, "_now", lambda *_, days=days: shifted(-days))
+        records.add(Event(digest=name * 64, what="listed"))
+        records.add(Event(digest=name * 64, what="shown"))
+    monkeypatch.undo()
+    listed = [[one.digest[0] for one in records.listed(most, days)] for most, days in
+              ((9, 14), (1, 14), (3, None), (9, None), (9, 25))]  # fmt: skip
+    assert listed == [["c", "d"], ["d"], ["b", "c", "d"], list("abcd"), ["b", "c", "d"]]
+    assert records.standing() == 4
+
+
+def shifted(days: float) -> str:
+    return (datetime.now(UTC) + timedelta(days=days)).isoformat(timespec="milliseconds")
+
+
+def test_a_long_journal_makes_the_list_no_dearer(tmp_path):
+    """Counted in steps of SQLite's machine, not in time; few rows are new."""
+
+    def steps(rows: int) -> int:
+        records, counted = Records(f"sqlite:///{tmp_path / str(rows)}.sqlite"), 0
+        old, new = shifted(-100), shifted(-1)
+        many = [
+            {"at": old if k < rows else new, "digest": f"{k:064}", "what": "listed"}
+            | dict.fromkeys(("model", "version", "name", "note", "reader"), "")
+            for k in range(rows + 50)
+        ]
+        with records._engine.begin() as connection:
+            connection.execute(tables.EVENTS.insert(), many)
+
+        def count() -> int:
+            nonlocal counted
+            counted += 1
+            return 0
+
+        sql.event.listen(
+            records._engine, "checkout", lambda direct, *_: direct.set_progress_handler(count, 10)
+        )
+        listed = records.listed(1000, 14)
+        digests = [one.digest for one in listed]
+        assert len(digests) == 50
+        assert records.looked_at(digests) == records.latest("m", "1", digests) == {}
+        assert len(records.listed(20)) == 20, "the newest of all, without a number of days"
+        records.close()
+        return counted
+
+    few, many = steps(1_000), steps(100_000)
+    assert few > 10
+    assert many < 1.5 * few
 
 
 def test_the_last_answer_of_each_version_counts(place):
     records = Records(place)
     records.add(*(Event(digest=digest, what="listed") for digest in (FILM, OTHER)))
     records.add(a_read(), a_read(mended="Inversion undone."), a_read(version="2"), a_read(OTHER))
-    records.add(a_read("c" * 64))  # not of the list
-    found = records.latest("pediatric-pneumonia", "1")
+    records.add(a_read("c" * 64))  # not asked for
+    found = records.latest("pediatric-pneumonia", "1", [FILM, OTHER])
     assert {digest: one.mended for digest, one in found.items()} == {
         FILM: "Inversion undone.", OTHER: ""
     }  # fmt: skip
-    assert records.latest("pediatric-pneumonia", "3") == {}
+    assert records.latest("pediatric-pneumonia", "3", [FILM, OTHER]) == {}
+    many = [f"{number:064}" for number in range(2 * journal.MOST_NAMED)]
+    assert set(records.latest("pediatric-pneumonia", "1", [*many, FILM])) == {FILM}
 
 
 def test_the_table_of_opinions_says_when_the_film_and_the_answer_were_seen(place, monkeypatch):
@@ -385,7 +441,7 @@ def test_a_name_that_is_no_text_is_kept_as_well_as_it_can_be(place, monkeypatch)
     records = Records(place)
     name = os.fsdecode(b"caf\xe9.png")
     records.add(Event(digest=FILM, what="listed", name=name))
-    assert [one.name for one in records.listed()] == ["caf?.png"]
+    assert [one.name for one in records.listed(9)] == ["caf?.png"]
 
 
 def test_the_table_of_answers_has_a_line_for_each_finding(place):
@@ -471,6 +527,19 @@ def test_a_film_goes_with_its_rows(monkeypatch, tmp_path, place):
     os.utime(tmp_path / "films" / f"{old.digest}.png", (0, 0))
     records.retain(365)
     assert not films.holds(old.digest)
+
+
+def test_a_stored_film_is_forgotten_on_request_where_no_records_are_kept(
+    monkeypatch, tmp_path, capsys
+):
+    monkeypatch.setenv("CXR_RECORDS", "off")
+    monkeypatch.setenv("CXR_STORE_FILMS", str(tmp_path))
+    film = thorax(64, 64, seed=1)
+    films.store(film)
+    assert main(["records", "erase", OTHER]) == 2
+    assert main(["records", "erase", film.digest]) == 0
+    assert not films.holds(film.digest)
+    assert "forgotten" in capsys.readouterr().out
 
 
 def test_a_film_that_cannot_be_stored_or_read_is_a_sentence(monkeypatch, tmp_path):

@@ -1,5 +1,6 @@
 """Training: what goes in, what validation decides, and that a killed training goes on."""
 
+import errno
 import json
 import os
 import signal
@@ -314,6 +315,43 @@ def test_a_training_killed_in_the_middle_goes_on_from_its_last_epoch(
     history = load_history("killed", models)
     assert history["epoch"] == [1, 2, 3]
     assert history["loss"][:2] == [row["loss"] for row in before]
+
+
+def test_two_trainings_do_not_share_a_folder(parts, tiny_recipe, tmp_path):
+    run = Run(tmp_path / "run")
+    with run.alone():
+        with pytest.raises(TrainingError, match=r"Another training works in .*--name"):
+            fit(tiny_recipe, parts, Run(tmp_path / "run"), seed=0)
+        assert not run.conditions.exists(), "the other's folder stays as it is"
+    with run.alone():
+        pass
+
+
+def no_room(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_full_disk_is_a_sentence_and_the_kept_epochs_stay(
+    parts, tiny_recipe, tmp_path, monkeypatch
+):
+    run = Run(tmp_path / "run")
+
+    def fill_after_one(what, done, total):
+        if "loss" in what and done == 1:
+            monkeypatch.setattr(Path, "replace", no_room)
+
+    with pytest.raises(TrainingError, match=r"cannot be kept in .*No space left.*--resume"):
+        fit(tiny_recipe, parts, run, seed=0, progress=fill_after_one)
+    monkeypatch.undo()
+    assert len(run.history()) == 1
+    assert run.state.exists() and run.best.exists()
+    assert not list(run.folder.glob("aside.*"))
+    elsewhere = Run(tmp_path / "elsewhere")
+    monkeypatch.setattr(Path, "write_text", no_room)
+    with pytest.raises(TrainingError, match="No space left"):
+        elsewhere.claim({"seed": 0})
+    with pytest.raises(TrainingError, match=r"cannot be kept in '/proc/none/run'"):
+        fit(tiny_recipe, parts, Run(Path("/proc/none/run")), seed=0)
 
 
 def test_the_operating_point_keeps_its_promise_on_the_films_that_chose_it(

@@ -2,9 +2,11 @@
 
 import gc
 import hashlib
+import os
 import time
 import weakref
 from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from threading import Event
 from types import SimpleNamespace
@@ -19,8 +21,10 @@ from cxr_core.errors import ArgumentError, DataError, ModelError
 from cxr_core.gate import GateCheck, GateReport
 from cxr_core.images import StudyReference
 from cxr_core.phantom import png_bytes, thorax
+from cxr_core.records import Event as RecordedEvent
 from cxr_core.records import Read, Records
-from cxr_core.ui import readfirst, session
+from cxr_core.records import journal as records_journal
+from cxr_core.ui import journal, readfirst, session
 from cxr_core.ui.worklist import rows, work
 from cxr_core.ui.worklist.rows import Listed
 from cxr_core.ui.worklist.work import Worklist
@@ -145,6 +149,9 @@ def test_films_are_searched_by_name_number_and_finding():
     ("film", "told"),
     [
         (EVERY["flag"], "pneumonia 0.60, operating point 0.40"),
+        (a_film("x", read=a_read(0.45, cannot_tell=True)),
+         "pneumonia 0.45 (cannot tell), operating point 0.40"),
+        (EVERY["unsure"], "pneumonia 0.30, operating point 0.40"),
         (EVERY["refused"], "It is a hand."),
         (EVERY["failed"], "It is a PDF document."),
         (EVERY["away"], "It is not stored here: drop it again to have it read."),
@@ -299,6 +306,37 @@ def test_a_site_that_stores_films_opens_them_after_a_restart(
     assert session.current().film().radiograph.digest == digest(film(1))
 
 
+def test_stored_films_leave_by_their_age_also_without_records(
+    answered, made_card, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("CXR_RECORDS", "off")
+    monkeypatch.setenv("CXR_STORE_FILMS", str(tmp_path))
+    monkeypatch.setenv("CXR_RECORDS_DAYS", "30")
+    st.cache_resource.clear()
+    st.session_state.clear()
+    old, day = tmp_path / f"{'a' * 64}.png", [date(2026, 1, 1)]
+    monkeypatch.setattr(journal, "_today", lambda: day[0])
+    for seed, gone in ((1, True), (2, False), (3, True)):
+        old.write_bytes(b"")
+        os.utime(old, (0, 0))
+        day[0] += timedelta(days=gone)  # looked at once a day
+        worklist = Worklist()
+        worklist.take([upload(f"{seed}.png", film(seed))])
+        read_out(worklist, made_card)
+        assert old.exists() is not gone
+        assert (tmp_path / f"{digest(film(seed))}.png").exists()
+    monkeypatch.setenv("CXR_RECORDS_DAYS", "a month")
+    st.cache_resource.clear()
+    worklist.take([upload("4.png", film(4))])
+    read_out(worklist, made_card)
+    assert "No film is stored" in worklist.unkept
+    assert not (tmp_path / f"{digest(film(4))}.png").exists(), "nobody would ever delete it"
+    monkeypatch.delenv("CXR_STORE_FILMS")
+    worklist.take([upload("5.png", film(5))])
+    read_out(worklist, made_card)
+    assert worklist.unkept == ""
+
+
 def test_without_records_the_list_is_this_sessions(answered, made_card):
     st.session_state.clear()
     worklist = Worklist()
@@ -307,6 +345,58 @@ def test_without_records_the_list_is_this_sessions(answered, made_card):
     assert [row.film.state for row in worklist.rows(made_card)] == ["flag"]
     worklist.clear()
     assert worklist.rows(made_card) == [] == Worklist().rows(made_card)
+
+
+def days_ago(days: float) -> str:
+    return (datetime.now(UTC) - timedelta(days=days)).isoformat(timespec="milliseconds")
+
+
+def test_films_of_long_ago_are_counted_and_listed_only_when_asked_for(kept, made_card, monkeypatch):
+    for days in (300, 200, 20, 10, 5):
+        monkeypatch.setattr(records_journal, "_now", lambda *_, days=days: days_ago(days))
+        kept.add(RecordedEvent(digest=f"{days:064}", what="listed"))
+        kept.add(replace(a_read(0.1), digest=f"{days:064}", model="made", version="0"))
+    monkeypatch.undo()
+    monkeypatch.setenv("CXR_RECORDS", kept.url)
+
+    def listed() -> tuple[list[int], int | None]:
+        worklist.refresh(made_card)
+        return sorted(int(digest) for digest in worklist.films), worklist.older
+
+    worklist = Worklist()
+    assert listed() == ([5, 10], 3)
+    assert {row.film.state for row in worklist.rows(made_card)} == {"clear"}
+    monkeypatch.setenv("CXR_WORKLIST_DAYS", "30")
+    worklist = Worklist()
+    assert listed() == ([5, 10, 20], 2)
+    monkeypatch.setattr(work, "MOST_FILMS", 2)
+    worklist = Worklist()
+    assert listed() == ([5, 10], 3), "the newest, no more than a list holds"
+    worklist.take([upload("1.png", film(1)), upload("2.png", film(2))])
+    assert worklist.left_out == "", "those of the records take no place from what comes now"
+    worklist.clear()
+    worklist.go_back()
+    assert listed() == ([20, 200, 300], 0), "what was cleared does not come back"
+    with monkeypatch.context() as patch:
+        for told in ("soon", "0", "-1", "nan", "1e9"):
+            patch.setenv("CXR_WORKLIST_DAYS", told)
+            with pytest.raises(ArgumentError, match="CXR_WORKLIST_DAYS must be"):
+                Worklist().refresh(made_card)
+
+
+def test_what_came_earlier_is_counted_once_and_not_every_second(kept, made_card, monkeypatch):
+    asked: list[tuple[int, float | None]] = []
+    monkeypatch.setattr(journal, "listed", lambda *of: asked.append(of) or [])
+    counted = iter([7, 0])
+    monkeypatch.setattr(journal, "standing", lambda: next(counted))
+    worklist = Worklist()
+    for _ in range(3):
+        worklist.refresh(made_card)
+    assert worklist.older == 7
+    worklist.go_back()
+    worklist.refresh(made_card)
+    assert worklist.older == 0
+    assert asked == [*[(work.MOST_FILMS, 14.0)] * 3, (2 * work.MOST_FILMS, None)]
 
 
 def test_records_that_fail_are_a_sentence_and_reading_goes_on(

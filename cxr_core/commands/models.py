@@ -1,6 +1,7 @@
 """`list`: the models with their labels and headline numbers."""
 
 import argparse
+import sys
 from typing import Any
 
 from cxr_core.commands.output import Commands, headline, print_json
@@ -15,10 +16,12 @@ def add_list(commands: Commands) -> None:
 
 
 def _list(options: argparse.Namespace) -> None:
-    from cxr_core.cards import list_models, load_evaluation, model_folder
+    from cxr_core.cards import damaged_models, list_models, load_evaluation, model_folder
     from cxr_core.local_check import belonging
 
     models = list_models()
+    for sentence in damaged_models():  # one damaged card must not hide the other models
+        print(f"cxr_core: {sentence}", file=sys.stderr)
     if not models and not options.json:
         print("No models yet. Train one: python -m cxr_core train RECIPE --data FOLDER")
     for card in models:

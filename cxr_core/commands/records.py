@@ -15,8 +15,12 @@ def add_records(commands: Commands) -> None:
 
 
 def _records(options: argparse.Namespace) -> None:
-    from cxr_core.records import Records, wanted
+    from cxr_core.records import Records, films, wanted
 
+    if not wanted() and options.what == "erase" and films.holds(options.digest or ""):
+        films.forget(options.digest)
+        print("The stored film is forgotten; no records are kept.")
+        return
     if not wanted():
         raise ArgumentError("No records are kept: CXR_RECORDS is off.")
     records = Records()

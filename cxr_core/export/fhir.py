@@ -1,10 +1,14 @@
 """A reading as an HL7 FHIR R4 DiagnosticReport, whole in one JSON file.
 
 Each label is a contained Observation, those not flagged too, with its probability as the value,
-the decision as the interpretation and the operating point as a component; the model is a
-contained Device. It is preliminary: nobody has signed it.
+the decision as the interpretation, and the operating point and whether the model cannot tell as
+components; the model is a contained Device. Where it cannot tell, "Equivocal" (a borderline
+result) stands as a second interpretation beside the decision, so that who reads interpretations
+alone learns both. It is preliminary: nobody has signed it.
 
-Reference: HL7 FHIR R4 (4.0.1), DiagnosticReport and Observation.
+Reference: HL7 FHIR R4 (4.0.1), DiagnosticReport and Observation (interpretation is 0..*); HL7 v3
+ObservationInterpretation: POS, NEG, IND ("could neither be declared positive / negative"), E
+("the results are borderline").
 """
 
 import json
@@ -14,7 +18,7 @@ from cxr_core.export.document import NOTICE
 from cxr_core.export.filing import unfileable
 from cxr_core.export.paper import printable
 from cxr_core.export.reading_record import Decision, Finding, ReadingRecord
-from cxr_core.export.terms import OPERATING_POINT, SNOMED, term_of
+from cxr_core.export.terms import CANNOT_TELL, OPERATING_POINT, SNOMED, term_of
 from cxr_core.images import StudyReference
 from cxr_core.images.dicom import MANUFACTURER
 from cxr_core.wording import spoken
@@ -26,9 +30,9 @@ MODEL = "model"  # as the observations refer to it
 INTERPRETATIONS: dict[Decision, tuple[str, str]] = {
     "flag": ("POS", "Positive"),
     "no flag": ("NEG", "Negative"),
-    "cannot tell": ("IND", "Indeterminate"),
     "undecided": ("IND", "Indeterminate"),
 }
+EQUIVOCAL = ("E", "Equivocal")
 Json = dict[str, Any]
 
 
@@ -94,18 +98,20 @@ def _observation(record: ReadingRecord, one: Finding, number: int, subject: Json
         "issued": record.at.isoformat(),
         "valueQuantity": _probability(one.answer.probability),
         "interpretation": [
-            _coded(f"{CODES}/v3-ObservationInterpretation", *INTERPRETATIONS[one.decision])
+            _coded(f"{CODES}/v3-ObservationInterpretation", *said)
+            for said in (INTERPRETATIONS[one.decision], *[EQUIVOCAL] * one.answer.cannot_tell)
         ],
         "note": [{"text": printable(sentence)} for sentence in one.sentences],
         "device": {"reference": f"#{MODEL}"},
+        "component": [
+            {"code": {"text": CANNOT_TELL.meaning}, "valueBoolean": one.answer.cannot_tell}
+        ],
     }
     if one.answer.operating_point is not None:
-        found["component"] = [
-            {
-                "code": {"text": OPERATING_POINT.meaning},
-                "valueQuantity": _probability(one.answer.operating_point),
-            }
-        ]
+        point = _probability(one.answer.operating_point)
+        found["component"].append(
+            {"code": {"text": OPERATING_POINT.meaning}, "valueQuantity": point}
+        )
     return found
 
 

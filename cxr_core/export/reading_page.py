@@ -19,7 +19,6 @@ PICTURE, BAR = 64 * mm, 36 * mm  # widths of a picture at most, and of the bar o
 DECISIONS: dict[Decision, str] = {
     "flag": "Flag",
     "no flag": "No flag",
-    "cannot tell": "Cannot tell",
     "undecided": "Undecided",
 }
 EXCLUSIVE: dict[Decision, str] = DECISIONS | {"flag": "Largest", "no flag": "Not largest"}
@@ -114,7 +113,7 @@ def _findings(record: ReadingRecord) -> Flowable:
             paragraph(one.written[0], "number"),
             paragraph(one.written[1] or "none", "number"),
             paragraph("–".join(f"{end:.2f}" for end in one.band or ()), "number"),
-            paragraph(words[one.decision], "cell"),
+            paragraph(_decided(words[one.decision], one.answer.cannot_tell), "cell"),
             paragraph(_share(one.record.sensitivity), "number"),
             paragraph(_share(one.record.specificity), "number"),
             paragraph(str(one.record.positives), "number"),
@@ -128,14 +127,16 @@ def _findings(record: ReadingRecord) -> Flowable:
 
 
 def _table_note(record: ReadingRecord) -> str:
-    note = (
+    return (
         f"Sensitivity and specificity of such answers on the model's {record.scored} "
         f"{record.split} films, with 95 % intervals, and how many of these had it; elsewhere "
         "they may differ."
     )
-    if any(one.decision == "cannot tell" and one.answer.flag for one in record.findings):
-        return f"{note} Where it cannot tell, reaching the operating point still counts as a flag."
-    return note
+
+
+def _decided(decision: str, cannot_tell: bool) -> str:
+    """Write a decision, and beside it that the model cannot tell: as the bars on screen do."""
+    return f"{decision}, cannot tell" if cannot_tell else decision
 
 
 def _model(record: ReadingRecord) -> list[Flowable]:

@@ -22,7 +22,7 @@ from cxr_core.images import Radiograph
 from cxr_core.preprocess import Placement, restore
 from cxr_core.wording import spoken, summary_sentences
 
-Decision = Literal["flag", "no flag", "cannot tell", "undecided"]
+Decision = Literal["flag", "no flag", "undecided"]
 # Any fixed UUID will do: under it, names become the UUIDs of what is written.
 NAMESPACE = UUID("6f1b4c1e-7a0d-4a55-9d0e-2f6a3c8e51b7")
 
@@ -46,9 +46,11 @@ class Finding:
 
     @property
     def decision(self) -> Decision:
-        """Return what was decided; "undecided" where the label has nothing to decide by."""
-        if self.answer.cannot_tell:
-            return "cannot tell"
+        """Return what was decided; "undecided" where the label has nothing to decide by.
+
+        That the model cannot tell (`answer.cannot_tell`) is said beside it, in every file: it
+        warns of the decision and never alters it.
+        """
         if self.record.confusion is None:
             return "undecided"
         return "flag" if self.answer.flag else "no flag"

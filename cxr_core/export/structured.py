@@ -1,11 +1,14 @@
 """A reading as a DICOM Comprehensive SR after TID 1500, for the archive.
 
-Each label is a measurement group (TID 1501), those not flagged too: its code, present, absent or
-indeterminate, the probability and the operating point in percent, and which algorithm says so.
+Each label is a measurement group (TID 1501), those not flagged too: its code, present or absent
+(indeterminate where nothing decides), whether the model cannot tell, the probability and the
+operating point in percent, and which algorithm says so. "Presence" and "Cannot tell" are two
+qualitative evaluations, of which TID 1501 allows any number: the second warns of the first and
+takes nothing from it.
 What holds for the whole, that it is for research above all, stands under "Qualitative
 Evaluations". A map is told in words, not as a region: it shows evidence, it measures nothing.
 
-Reference: DICOM PS3.16, TID 1500, 1501 and 4019; CID 6048 (Certainty of Finding).
+Reference: DICOM PS3.16, TID 1500, 1501 and 4019; CID 230 (Yes-No), CID 6048 (Certainty of Finding).
 """
 
 from typing import Any
@@ -23,6 +26,7 @@ from cxr_core.export.filing import (
 from cxr_core.export.paper import printable
 from cxr_core.export.reading_record import NAMESPACE, Decision, Finding, ReadingRecord
 from cxr_core.export.terms import (
+    CANNOT_TELL,
     LONGEST_NAME,
     OPERATING_POINT,
     PRIVATE,
@@ -43,9 +47,9 @@ INDETERMINATE = Term("82334004", SNOMED, "Indeterminate")
 VALUES: dict[Decision, Term] = {
     "flag": PRESENT,
     "no flag": ABSENT,
-    "cannot tell": INDETERMINATE,
     "undecided": INDETERMINATE,
 }
+YES_NO = {True: Term("373066001", SNOMED, "Yes"), False: Term("373067005", SNOMED, "No")}
 CHEST_FILM = Term("399208008", SNOMED, "Plain chest X-ray")
 CHEST = Term("51185008", SNOMED, "Chest")
 EVALUATIONS = Term("C0034375", "UMLS", "Qualitative Evaluations")
@@ -160,7 +164,8 @@ def _group(record: ReadingRecord, one: Finding, place: Filing) -> Any:
         ),
         measurements=_measurements(one),
         qualitative_evaluations=[
-            QualitativeEvaluation(_code(PRESENCE), _code(VALUES[one.decision]))
+            QualitativeEvaluation(_code(PRESENCE), _code(VALUES[one.decision])),
+            QualitativeEvaluation(_code(CANNOT_TELL), _code(YES_NO[one.answer.cannot_tell])),
         ],
         source_images=[
             SourceImageForMeasurementGroup(

@@ -52,6 +52,7 @@ _SNOMED = {
     "viral pneumonia": ("75570004", "Viral pneumonia"),
 }
 OPERATING_POINT = Term("operating-point", PRIVATE, "Operating point")
+CANNOT_TELL = Term("cannot-tell", PRIVATE, "Cannot tell")
 
 
 def term_of(label: str) -> Term:

@@ -351,9 +351,13 @@ def _notes(bench: _Bench) -> Iterator[str]:
 def _kept(
     report: ExplanationReport, methods: Sequence[str] | None
 ) -> dict[tuple[str, str], Measured]:
-    """Take what an earlier run with the same options has measured, but for what was named."""
+    """Take what an earlier run with the same options has measured, but for what was named.
+
+    Flags choose the films, so that entries from before thresholds moved are of other films: the
+    version changes with the thresholds, and with it all is measured anew.
+    """
     older = load_explanations(report.model)
-    same = ("digest", "command", "settings", "part")
+    same = ("digest", "version", "command", "settings", "part")
     if older is None or any(getattr(older, one) != getattr(report, one) for one in same):
         return {}
     return {

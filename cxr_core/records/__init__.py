@@ -25,7 +25,14 @@ from cxr_core.records.entries import (
     Stance,
     Verdict,
 )
-from cxr_core.records.journal import MOST_DAYS, Records, default_url, names_wanted, wanted
+from cxr_core.records.journal import (
+    MOST_DAYS,
+    Records,
+    days_wanted,
+    default_url,
+    names_wanted,
+    wanted,
+)
 
 __all__ = [
     "CONFIDENCES",
@@ -39,6 +46,7 @@ __all__ = [
     "Records",
     "Stance",
     "Verdict",
+    "days_wanted",
     "default_url",
     "names_wanted",
     "wanted",

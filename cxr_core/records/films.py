@@ -29,6 +29,11 @@ DEEPEST = np.float32(65535)
 NAMED = re.compile(r"[0-9a-f]{64}\.png")
 
 
+def stored_at_all() -> bool:
+    """Say whether the site stores films."""
+    return bool(os.environ.get(STORE))
+
+
 def store(radiograph: Radiograph) -> None:
     """Store a film, once, or again where its file is damaged; nothing where the site stores none.
 

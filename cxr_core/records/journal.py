@@ -9,6 +9,7 @@ from contextlib import closing, contextmanager
 from dataclasses import asdict, fields
 from datetime import UTC, datetime, timedelta
 from io import StringIO
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +23,9 @@ from cxr_core.records.tables import ERASURES, EVENTS, HELD, OPINIONS, READS, SCH
 
 DAYS, NAMES, OFF = "CXR_RECORDS_DAYS", "CXR_RECORDS_NAMES", "off"
 MOST_DAYS = 36_525  # a hundred years
+MOST_NAMED = 500  # films in one question: databases bound the values of a statement
+# What puts a film on the worklist, and what takes it off.
+ON_LIST = ("listed", "failed", "removed")
 Entry = TypeVar("Entry", Read, Opinion, Event)
 TABLE_OF = {Read: READS, Opinion: OPINIONS, Event: EVENTS}
 # What a table of answers says of each finding.
@@ -105,13 +109,24 @@ class Records:
         """
         return [_entry(Event, row) for row in self._rows(EVENTS, digest)]
 
-    def listed(self) -> list[Event]:
-        """Return the worklist as it stands, in order of arrival: how each film came last.
+    def listed(self, most: int, days: float | None = None) -> list[Event]:
+        """Return the newest films of the worklist, in order of arrival: how each came last.
+
+        The journal is read backwards until there are enough, however long it is.
+
+        Args:
+            most: Films.
+            days: Within which they came; None for ever.
 
         Raises:
             RecordsError: When the journal cannot be read.
         """
-        return [_entry(Event, row) for row in self._came_last() if row["what"] != "removed"]
+        came = _standing()
+        if days is not None:
+            came &= EVENTS.c.at >= _now(-timedelta(days=days))
+        newest = sql.select(EVENTS).where(came).order_by(EVENTS.c.at.desc(), EVENTS.c.id.desc())
+        found = self._asked(newest.limit(most))
+        return [_entry(Event, row) for row in sorted(found, key=lambda row: row["id"])]
 
     def cleared(self) -> frozenset[str]:
         """Return the films that were taken off the worklist and did not come again, by digest.
@@ -119,30 +134,35 @@ class Records:
         Raises:
             RecordsError: When the journal cannot be read.
         """
-        return frozenset(row["digest"] for row in self._came_last() if row["what"] == "removed")
+        gone = sql.select(EVENTS.c.digest).where(_last_of_list("removed"))
+        return frozenset(row["digest"] for row in self._asked(gone))
 
-    def _came_last(self) -> list[Mapping[str, Any]]:
-        """Return how each film came to the worklist, or left it, last."""
-        return self._last(EVENTS, EVENTS.c.what.in_(("listed", "failed", "removed")))
-
-    def looked_at(self) -> dict[str, str]:
-        """Return when each film of the worklist was last put before a reader, by digest.
+    def standing(self) -> int:
+        """Count the films of the worklist, however old; reads the whole of its events.
 
         Raises:
             RecordsError: When the journal cannot be read.
         """
-        shown = (EVENTS.c.what == "shown") & EVENTS.c.digest.in_(_ever_listed())
-        return {row["digest"]: row["at"] for row in self._last(EVENTS, shown)}
+        counted = sql.select(sql.func.count().label("films")).select_from(EVENTS)
+        return int(self._asked(counted.where(_standing()))[0]["films"])
 
-    def latest(self, model: str, version: str) -> dict[str, Read]:
-        """Return what a model last answered on each film of the worklist, by digest.
+    def looked_at(self, digests: Iterable[str]) -> dict[str, str]:
+        """Return when each of some films was last put before a reader, by digest.
+
+        Raises:
+            RecordsError: When the journal cannot be read.
+        """
+        found = self._last(EVENTS, EVENTS.c.what == "shown", digests)
+        return {row["digest"]: row["at"] for row in found}
+
+    def latest(self, model: str, version: str, digests: Iterable[str]) -> dict[str, Read]:
+        """Return what a model last answered on each of some films, by digest.
 
         Raises:
             RecordsError: When the journal cannot be read.
         """
         spoken = (READS.c.model == model) & (READS.c.version == version)
-        found = self._last(READS, spoken & READS.c.digest.in_(_ever_listed()))
-        return {row["digest"]: _entry(Read, row) for row in found}
+        return {row["digest"]: _entry(Read, row) for row in self._last(READS, spoken, digests)}
 
     def remarks(self, model: str) -> list[tuple[str, str | None, bool]]:
         """Return what readers said of a model's test films: film, verdict, whether a comment.
@@ -213,8 +233,7 @@ class Records:
             ArgumentError: On a negative number of days.
             RecordsError: When that cannot be done; no row is forgotten then.
         """
-        if not 0 <= days <= MOST_DAYS:
-            raise ArgumentError(f"Records are kept for 0 to {MOST_DAYS:,} days, but {days} came.")
+        _check_days(days)
         films.forget_older(days)
         oldest = _now(-timedelta(days=days))
         return self._forget("retention", lambda table: table.c.at < oldest)
@@ -226,14 +245,8 @@ class Records:
             ArgumentError: When it is no number of days.
             RecordsError: As `retain`.
         """
-        told = os.environ.get(DAYS, "")
-        if not told:
-            return 0
-        try:
-            days = float(told)
-        except ValueError:
-            days = float("nan")
-        return self.retain(days)
+        days = days_wanted()
+        return 0 if days is None else self.retain(days)
 
     def _forget(self, reason: str, which: Callable[[sql.Table], Any]) -> int:
         with self._writing("erased") as connection:
@@ -255,10 +268,14 @@ class Records:
             query = query.where(table.c.digest == digest)
         return self._asked(query.order_by(table.c.id))
 
-    def _last(self, table: sql.Table, which: sql.ColumnElement[bool]) -> list[Mapping[str, Any]]:
-        """Return the last row of each film among some rows, oldest first."""
-        last = sql.select(sql.func.max(table.c.id)).where(which).group_by(table.c.digest)
-        return self._asked(sql.select(table).where(table.c.id.in_(last)).order_by(table.c.id))
+    def _last(
+        self, table: sql.Table, which: sql.ColumnElement[bool], digests: Iterable[str]
+    ) -> Iterator[Mapping[str, Any]]:
+        """Go through the last row of each of some films, among those that are meant."""
+        for some in _batches(digests):
+            of_these = which & table.c.digest.in_(some)
+            last = sql.select(sql.func.max(table.c.id)).where(of_these).group_by(table.c.digest)
+            yield from self._asked(sql.select(table).where(table.c.id.in_(last)))
 
     def _asked(self, query: sql.Select[Any]) -> list[Mapping[str, Any]]:
         with self._told("read"), self._engine.connect() as connection:
@@ -306,9 +323,49 @@ def names_wanted() -> bool:
     return os.environ.get(NAMES, "") == "1"
 
 
-def _ever_listed() -> sql.Select[Any]:
-    """Select the films that were ever on the worklist."""
-    return sql.select(EVENTS.c.digest).where(EVENTS.c.what == "listed")
+def days_wanted() -> float | None:
+    """Return how long the site keeps records and films, as CXR_RECORDS_DAYS says; None for ever.
+
+    Raises:
+        ArgumentError: When it is no number of days.
+    """
+    told = os.environ.get(DAYS, "")
+    if not told:
+        return None
+    try:
+        days = float(told)
+    except ValueError:
+        days = float("nan")
+    _check_days(days)
+    return days
+
+
+def _check_days(days: float) -> None:
+    if not 0 <= days <= MOST_DAYS:
+        raise ArgumentError(f"Records are kept for 0 to {MOST_DAYS:,} days, but {days} came.")
+
+
+def _standing() -> sql.ColumnElement[bool]:
+    """Select the event by which each film of the worklist came last, unless it left since."""
+    return _last_of_list(*ON_LIST[:2])
+
+
+def _last_of_list(*kinds: str) -> sql.ColumnElement[bool]:
+    """Select events of some kinds after which the same film neither came to the list nor left.
+
+    Row by row, so that a reader of the newest few need not look at the rest.
+    """
+    later = EVENTS.alias()
+    since = (later.c.digest == EVENTS.c.digest) & (later.c.id > EVENTS.c.id)
+    replaced = sql.exists().where(since & later.c.what.in_(ON_LIST))
+    return EVENTS.c.what.in_(kinds) & ~replaced
+
+
+def _batches(digests: Iterable[str]) -> Iterator[tuple[str, ...]]:
+    """Part digests into as many as one question may name."""
+    left = iter(digests)
+    while some := tuple(islice(left, MOST_NAMED)):
+        yield some
 
 
 def _entry(kind: type[Entry], row: Mapping[str, Any]) -> Entry:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from cxr_core import overlays
 from cxr_core.errors import ArgumentError
 from cxr_core.preprocess import Box, Placement
+from cxr_core.ui.fragments import fragment
 from cxr_core.ui.session import Film, reduced
 
 STATIC = Path(__file__).with_name("static")
@@ -136,7 +137,7 @@ def _send(film: Film, sent: dict[str, Film]) -> str:
     return name
 
 
-@st.fragment
+@fragment
 def _keep_sent(film: Film, name: str, pixels: NDArray[Any], key: str) -> None:
     """Send a film as large as a screen; at the viewer's wish, which reruns this alone, in full.
 

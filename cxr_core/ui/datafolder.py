@@ -184,19 +184,47 @@ def choose(looking: Looking) -> Folder | None:
     if asked:
         looking.folder = None
         layout = None if named == DETECT else named
-        looking.folder = _look(inside(text or "", limit), layout, place)
+        looking.folder = _look(inside(text or "", limit), layout, place, limit)
     return looking.folder
 
 
-def _look(folder: Path, layout: str | None, place: DeltaGenerator) -> Folder:
+def _look(
+    folder: Path, layout: str | None, place: DeltaGenerator, limit: Path | None = None
+) -> Folder:
     """Index a folder, and say meanwhile how far that is."""
     try:
+        if limit is not None:
+            _check_links(folder, limit)
         dataset = index(folder, layout, tell(place))
     except OSError as error:
         raise DataError(f"'{folder}' cannot be read: {error.strerror}.") from error
     finally:
         place.empty()
     return Folder(dataset, summarise(dataset))
+
+
+def _check_links(folder: Path, limit: Path) -> None:
+    """Refuse a folder of which any link leads out of `limit`, before a file of it is opened.
+
+    Raises:
+        DataError: Naming the link.
+    """
+    seen, left = {folder}, [folder]
+    while left:
+        with os.scandir(left.pop()) as entries:
+            found = list(entries)
+        for entry in found:
+            path = Path(entry.path)
+            target = _resolved(path, str(path)) if entry.is_symlink() else path
+            if not target.is_relative_to(limit):
+                raise DataError(
+                    f"'{path.relative_to(limit)}' is a link that leads out of '{limit}', the one "
+                    "folder that may be looked at here (CXR_DATA). Take the link away, or put "
+                    "what it names in its place."
+                )
+            if entry.is_dir() and target not in seen:
+                seen.add(target)
+                left.append(target)
 
 
 def tell(place: DeltaGenerator) -> Progress:

@@ -8,7 +8,7 @@ import streamlit as st
 
 from cxr_core import records
 from cxr_core.errors import ArgumentError, RecordsError
-from cxr_core.records import Event, Opinion, Read, Records
+from cxr_core.records import Event, Opinion, Read, Records, films
 from cxr_core.records.journal import DAYS
 
 COMMENTED = "comment"  # beside the verdicts: that somebody wrote something
@@ -25,9 +25,14 @@ def opened() -> Records | None:
     """Return the site's records; None when it keeps none.
 
     Raises:
-        RecordsError: When they cannot be opened; the next call tries again.
+        RecordsError: When they cannot be opened, or the site's retention time is wrong or cannot
+            be kept to; the next call tries again.
     """
-    return _open(records.default_url(), _today()) if wanted() else None
+    if wanted():
+        return _open(records.default_url(), _today())
+    if films.stored_at_all():
+        _forget_films(_today())
+    return None
 
 
 def _today() -> date:
@@ -46,6 +51,20 @@ def _open(url: str, day: date) -> Records:
             "it, and start the app again."
         ) from error
     return found
+
+
+@st.cache_resource(max_entries=1, show_spinner=False)
+def _forget_films(day: date) -> None:
+    """Forget stored films by their age where no journal would, each day anew."""
+    try:
+        days = records.days_wanted()
+    except ArgumentError as error:
+        raise RecordsError(
+            f"No film is stored, since the environment variable {DAYS} is wrong. {error} Mend it, "
+            "and start the app again."
+        ) from error
+    if days is not None:
+        films.forget_older(days)
 
 
 def keep(*entries: Read | Opinion | Event) -> str:
@@ -93,20 +112,38 @@ def remarks(model: str) -> Remarks:
     return {film: frozenset(found) for film, found in kinds.items() if found}
 
 
-def worklist(
-    model: str, version: str
-) -> tuple[Sequence[Event], Mapping[str, Read], Mapping[str, str]]:
-    """Return the films on the list, a model's answers and when readers looked, by digest.
+def listed(most: int, days: float | None) -> list[Event]:
+    """Return the newest films on the list, as `Records.listed`; none without records."""
+    try:
+        found = opened()
+        return found.listed(most, days) if found is not None else []
+    except RecordsError:
+        return []
 
-    All are empty where there are no records to ask.
+
+def standing() -> int:
+    """Count all films on the list, however old; none without records."""
+    try:
+        found = opened()
+        return found.standing() if found is not None else 0
+    except RecordsError:
+        return 0
+
+
+def known_of(
+    digests: Sequence[str], model: str, version: str
+) -> tuple[Mapping[str, Read], Mapping[str, str]]:
+    """Return a model's answers on some films, and when readers looked at them, by digest.
+
+    Both are empty where there are no records to ask.
     """
     try:
         found = opened()
         if found is not None:
-            return found.listed(), found.latest(model, version), found.looked_at()
+            return found.latest(model, version, digests), found.looked_at(digests)
     except RecordsError:
         pass
-    return [], {}, {}
+    return {}, {}
 
 
 def answer(digest: str, model: str, version: str) -> Read | None:

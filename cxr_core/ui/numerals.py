@@ -23,13 +23,16 @@ def words(share: Interval, digits: int = 2) -> tuple[str, str]:
     """Write a number and its interval; "not known" and "" where there is none."""
     if share.value is None:
         return "not known", ""
-    bounds = "" if share.low is None else f"{share.low:.{digits}f}-{share.high:.{digits}f}"
-    return f"{share.value:.{digits}f}", bounds
+    if share.low is None or share.high is None:
+        return f"{share.value:.{digits}f}", ""
+    between = "-" if share.low >= 0 else " to "  # no dash beside a minus
+    return f"{share.value:.{digits}f}", f"{share.low:.{digits}f}{between}{share.high:.{digits}f}"
 
 
 def with_bounds(share: Interval, digits: int = 2) -> str:
-    """Write a number and its interval, if it has one, in one piece."""
-    return " ".join(filter(None, words(share, digits)))
+    """Write a number and its interval, if it has one, in one piece: "0.62 (0.43-0.80)"."""
+    value, bounds = words(share, digits)
+    return f"{value} ({bounds})" if bounds else value
 
 
 def rule(report: ThresholdReport) -> str:

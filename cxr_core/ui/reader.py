@@ -25,10 +25,18 @@ from cxr_core.records import (
 from cxr_core.ui import access, canvas, journal, readfirst, session
 from cxr_core.ui.bars import FEW_FINDINGS
 from cxr_core.ui.canvas import Pane
+from cxr_core.ui.fragments import fragment
 from cxr_core.ui.prior import Beside, pane_of
 from cxr_core.ui.readfirst import Committed, question
 from cxr_core.ui.session import Film, Reading, Session
-from cxr_core.ui.widgets import choose_model, facts, failures, intake, plain, welcome
+from cxr_core.ui.widgets import (
+    choose_model,
+    facts,
+    failures,
+    intake,
+    plain,
+    welcome,
+)
 from cxr_core.wording import means_absence, spoken
 
 UNSURE = "unsure"
@@ -107,7 +115,7 @@ def _ask(
             f"{''.join(f'<p>{escape(one)}</p>' for one in told)}</div></section>"
         )
     with beside:
-        st.fragment(_grid)(card, film, reading)
+        fragment(_grid)(card, film, reading)
         facts(film)
     with stage:
         prior = [] if earlier is None else [pane_of(earlier)]

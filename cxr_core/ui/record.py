@@ -20,6 +20,14 @@ from cxr_core.ui.numerals import probability
 from cxr_core.ui.session import Record
 from cxr_core.ui.widgets import belonging, fact_table
 
+# Facts of a training whose names say little by themselves.
+CALLED = {
+    "films": "Training films",
+    "in_two_parts": "Patients or films in two parts",
+    "seconds": "Seconds of training",
+    "test_auroc_float32_weights": "AUROC before rounding of weights",
+}
+
 
 def theme() -> Theme:
     """Return the theme on screen, for figures; dark where nobody says."""
@@ -114,7 +122,7 @@ def _training(card: ModelCard) -> dict[str, str]:
     facts = {"Films, licence": card.data, "Recipe": f"{card.recipe}, network {card.network}"}
     for name, value in card.training.items():
         if isinstance(value, (int, float, str)) and not isinstance(value, bool):
-            facts[name.replace("_", " ").capitalize()] = _plain(value)
+            facts[CALLED.get(name, name.replace("_", " ").capitalize())] = _plain(value)
     facts |= {"Version": card.version, "Created": card.created}
     return facts | {
         "Weights, SHA-256": session.file_digest(card),

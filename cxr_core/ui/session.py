@@ -28,6 +28,7 @@ from cxr_core.attribution import Attribution, Progress, explain, occluded
 from cxr_core.attribution.checks import MapCheck, counterpart_of, examine
 from cxr_core.cards import (
     ModelCard,
+    damaged_models,
     is_current,
     list_models,
     load_evaluation,
@@ -234,7 +235,10 @@ class Session:
     def take_sample(self) -> None:
         """Show the computer-made film."""
         self.failures = []
-        self.add(SAMPLE_NAME, sample_film())
+        try:
+            self.add(SAMPLE_NAME, sample_film())
+        except ArgumentError as error:  # the page is full
+            self.failures.append(str(error))
 
     def add(
         self,
@@ -301,7 +305,8 @@ def cards() -> list[ModelCard]:
     found = list_models()
     if not found:
         raise ModelError(
-            f"There is no model in '{models_root()}'. Train one with "
+            " ".join(damaged_models())
+            or f"There is no model in '{models_root()}'. Train one with "
             "`python -m cxr_core train pediatric-pneumonia --data FOLDER`."
         )
     return sorted(found, key=lambda card: card.name != FIRST)

@@ -4,7 +4,6 @@ Each function draws one thing and returns what the reader chose; nothing is comp
 beyond what is shown. Text from files and cards is escaped before it becomes HTML.
 """
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -13,7 +12,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from cxr_core import wording
-from cxr_core.cards import ModelCard
+from cxr_core.cards import ModelCard, damaged_models
 from cxr_core.classifier import LabelPrediction, Prediction
 from cxr_core.gate import GateReport, mend_for
 from cxr_core.images import MAX_AGE_YEARS
@@ -21,6 +20,7 @@ from cxr_core.ui import bars, readfirst, session
 from cxr_core.ui import prior as prior_words
 from cxr_core.ui import reading as words
 from cxr_core.ui.bars import FEW_FINDINGS
+from cxr_core.ui.fragments import plain as plain  # told by every page as `widgets.plain`
 from cxr_core.ui.prior import Beside
 from cxr_core.ui.session import Film, Reading, Session
 
@@ -28,12 +28,17 @@ STYLE = Path(__file__).with_name("style.css")
 VERDICTS = {"ok": "passed", "caution": "note", "refuse": "refused"}
 
 # Streamlit follows the computer's theme where it knows two. A reading room is dark whatever
-# its computers say, so the first visit chooses dark, once; the menu's choice then stands.
+# its computers say, so the first visit chooses dark, once; the menu's choice then stands. Where
+# the first visit finds dark, that is the choice.
 # The keys are Streamlit's own (1.67); should they change, or the browser keep nothing, the
 # computer's theme shows.
-DARK_FIRST = """<script>
+CHOSEN = 'document.cookie = "cxr_theme=chosen; path=/; max-age=31536000; samesite=lax";'
+DARK_ALREADY = f"<script>{CHOSEN}</script>"
+DARK_FIRST = (
+    f"""<script>
+  {CHOSEN}"""
+    """
   const base = location.pathname.replace(/(worklist|evaluation|films|models|datasets)?$/, "");
-  document.cookie = "cxr_theme=chosen; path=/; max-age=31536000; samesite=lax";
   try {
     for (const page of ["", "worklist", "evaluation", "films", "models", "datasets"])
       localStorage.setItem(`stActiveTheme-${base}${page}-v2`, '"Dark"');
@@ -41,6 +46,7 @@ DARK_FIRST = """<script>
   if (document.cookie.includes("cxr_theme")) location.reload();
   else location.search = "?theme=computer";
 </script>"""
+)
 
 
 # --- the frame ---
@@ -49,11 +55,34 @@ DARK_FIRST = """<script>
 def frame() -> None:
     """Draw what every page has: the look and, once and quietly, the research-use notice."""
     st.html(STYLE)
-    chosen = "cxr_theme" in st.context.cookies or "theme" in st.query_params
-    if st.context.theme.type == "light" and not chosen:
+    notice = f'<p class="cxr-notice">{words.NOTICE}</p>'
+    # In one element with the notice, so that what follows keeps its place in the page.
+    st.html(notice + _dark_first(), unsafe_allow_javascript=True)
+
+
+def _dark_first() -> str:
+    """Choose the dark theme on a browser's first visit, and leave every later choice alone.
+
+    Returns:
+        What the browser is to remember, as a script; "" when it knows.
+    """
+    # Cookies are those of the connection: a session remembers what it told the browser.
+    known = "cxr_theme" in st.context.cookies or "theme" in st.query_params
+    if known or st.session_state.get("theme-chosen"):
+        return ""
+    if st.context.theme.type == "light":
         st.html(DARK_FIRST, unsafe_allow_javascript=True)
         st.stop()
-    st.html(f'<p class="cxr-notice">{words.NOTICE}</p>')
+    if st.context.theme.type != "dark":
+        return ""  # not told yet
+    st.session_state["theme-chosen"] = True
+    return DARK_ALREADY
+
+
+def missing_models() -> None:
+    """Say which models are not offered because their card is damaged; the others are."""
+    for sentence in damaged_models():
+        st.warning(plain(sentence))
 
 
 def choose_model(cards: Sequence[ModelCard]) -> ModelCard:
@@ -69,11 +98,6 @@ def belonging(card: ModelCard) -> None:
     """Warn, wherever a model speaks, when its decisions and its weights do not belong together."""
     for sentence in session.belonging(card):
         st.html(f'<p class="cxr-banner" role="alert">{escape(sentence)}</p>')
-
-
-def plain(text: str) -> str:
-    """Escape Markdown, for names that strangers gave to files."""
-    return re.sub(r"([\\`*_{}\[\]()#+\-.!|<>~:$])", r"\\\1", text)
 
 
 # --- films come in ---

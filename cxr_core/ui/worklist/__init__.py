@@ -5,7 +5,7 @@ nothing else on the page waits for it. A click opens a film on the reading page,
 there a key leads to the next one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from html import escape
 
@@ -15,7 +15,8 @@ from cxr_core.archive.inbox import inbox
 from cxr_core.cards import ModelCard
 from cxr_core.errors import CxrError
 from cxr_core.ui import readfirst, session
-from cxr_core.ui.widgets import belonging, choose_model, plain
+from cxr_core.ui.fragments import fragment, plain
+from cxr_core.ui.widgets import belonging, choose_model
 from cxr_core.ui.worklist import fetching
 from cxr_core.ui.worklist.rows import (
     ALL,
@@ -82,8 +83,8 @@ def intake(card: ModelCard) -> None:
     if readfirst.current().on:
         st.button(
             f"Draw {DRAWN} test films",
-            on_click=_draw,
-            args=(worklist, card),
+            on_click=_ask,
+            args=(worklist, lambda: worklist.draw(card)),
             help="By lot, from the films that measured this model: what is true of them is known, "
             "and shown nowhere before you have read them.",
             width="stretch",
@@ -94,9 +95,10 @@ def intake(card: ModelCard) -> None:
             st.button("Clear it", on_click=worklist.clear)
 
 
-def _draw(worklist: Worklist, card: ModelCard) -> None:
+def _ask(worklist: Worklist, take: Callable[[], None]) -> None:
+    """Have films come in; say on the list why they cannot."""
     try:
-        worklist.draw(card)
+        take()
     except CxrError as error:
         worklist.left_out = str(error)
 
@@ -112,7 +114,7 @@ def show(card: ModelCard) -> None:
     """Draw the list; while films are being read, or may come to the inbox, again and again."""
     worklist = current()
     often = POLL if worklist.left() or worklist.settling else GLANCE if inbox() else None
-    st.fragment(_list, run_every=often)(card)
+    fragment(_list, every=often)(card)
 
 
 def _list(card: ModelCard) -> None:
@@ -126,6 +128,7 @@ def _list(card: ModelCard) -> None:
     _summary(worklist, card, found)
     if found:
         _lines(worklist, card, found)
+    _older(worklist)
     if bool(before) != bool(worklist.left()):
         st.rerun()  # all is read, or something came: how often one must look is another now
 
@@ -273,6 +276,16 @@ def _pages(number: int, pages: int, rows: int) -> None:
                 disabled=not 1 <= to <= pages,
                 type="tertiary",
             )
+
+
+def _older(worklist: Worklist) -> None:
+    """Say how many films are not listed for their age, and list more of them when asked."""
+    if not worklist.older:
+        return
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="older"):
+        are = "is" if worklist.older == 1 else "are"
+        _note(f"{_films(worklist.older)} from earlier {are} not listed")
+        st.button("List earlier films", on_click=worklist.go_back, type="tertiary")
 
 
 # --- on the reading page ---

@@ -235,11 +235,17 @@ def _answer(answers: Sequence[LabelPrediction]) -> str:
     named = alarms or [one for one in ordered if one.cannot_tell] or ordered[:1]
     if all(one.operating_point is None for one in answers):  # the largest wins
         named = [max(answers, key=lambda one: one.probability)]
-    told = ", ".join(f"{spoken(one.label)} {words.score(one)}" for one in named[:NAMED])
+    told = ", ".join(_scored(one, flagged=bool(alarms)) for one in named[:NAMED])
     point = words.told_apart(named[0].probability, named[0].operating_point)[1]
     if len(named) == 1 and point is not None:
         told += f", operating point {point}"
     return told + (f" and {len(named) - NAMED} more" if len(named) > NAMED else "")
+
+
+def _scored(answer: LabelPrediction, *, flagged: bool) -> str:
+    """Name a finding and its score; of a flag also that the model cannot tell."""
+    doubt = " (cannot tell)" if flagged and answer.cannot_tell else ""
+    return f"{spoken(answer.label)} {words.score(answer)}{doubt}"
 
 
 def _margin(answer: LabelPrediction) -> float:

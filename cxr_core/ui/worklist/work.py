@@ -7,6 +7,7 @@ to be dropped again, and is known by its digest.
 """
 
 import hashlib
+import os
 import time
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
@@ -38,12 +39,14 @@ from cxr_core.images import (
     read_radiograph,
     read_study_reference,
 )
-from cxr_core.records import Event, Read, films
+from cxr_core.records import MOST_DAYS, Event, Read, films
 from cxr_core.ui import gallery, journal, readfirst, session
 from cxr_core.ui.datafolder import fence
 from cxr_core.ui.session import Upload
 from cxr_core.ui.worklist.rows import Listed, Row, rows, title, weight
 
+DAYS = "CXR_WORKLIST_DAYS"
+DAYS_LISTED = 14.0  # unless the site says otherwise
 MOST_FILMS = 1000  # a line each; more films are work for the command line
 MOST_BYTES = 2**29  # of read files in memory; beyond, films without a finding are let go
 MOST_HELD = 2**31  # of all files in memory, those that wait to be read among them
@@ -136,6 +139,9 @@ class Worklist:
         aside: Files of the inbox that were cleared from the list: they wait to be asked for.
         asked_back: Those of them that were.
         seen: When readers last looked at films, by digest.
+        entered: What came in this session, by digest.
+        older: Films of the records that are not listed for their age; None before they are counted.
+        reach: How often the reader asked for older ones.
     """
 
     films: dict[str, Filed] = field(default_factory=dict)
@@ -155,6 +161,9 @@ class Worklist:
     aside: list[Path] = field(default_factory=list)
     asked_back: set[Path] = field(default_factory=set)
     seen: Mapping[str, str] = field(default_factory=dict)
+    entered: set[str] = field(default_factory=set)
+    older: int | None = None
+    reach: int = 0
     _worker: Thread | None = None
 
     # --- films come ---
@@ -257,7 +266,7 @@ class Worklist:
             # What is named by its digest, as our own listener does, has no name to show.
             name = "" if Path(name).stem == digest else name
             film = self.films.get(digest)
-            if film is None and len(self.films) >= MOST_FILMS:
+            if digest not in self.entered and len(self.entered) >= MOST_FILMS:
                 self.left_out = (
                     f"The list holds {MOST_FILMS:,} films; the rest was left out. Clear the list, "
                     "or read many at once with `python -m cxr_core screen`."
@@ -275,6 +284,7 @@ class Worklist:
             if film is None or (film.problem and not known_bad):
                 events.append(Event(digest=digest, what="listed", name=name))
             film = self.films.setdefault(digest, Filed(digest, at=_now()))
+            self.entered.add(digest)
             film.name, film.source = name, source
             film.problem = known_bad or ""
             film.test_film, film.study = test_film or film.test_film, _study(data)
@@ -294,29 +304,44 @@ class Worklist:
         self.aside = list(dict.fromkeys([*self.aside, *lying]))
         self.asked_back.clear()
         self.films.clear()
+        self.entered.clear()
         self.coming.clear()
         self.order, self.left_out = (), ""
+        self.reach, self.older = 0, None
         self.unkept = journal.keep(*gone)
 
     # --- films are read ---
 
     def refresh(self, card: ModelCard) -> None:
-        """Take up what the records hold of the list, and have the rest read."""
+        """Take up what the records hold of the list, and have the rest read.
+
+        Of the records only what came lately is asked for, or as far back as the reader asked:
+        they grow for years, and this is done every second while films are read.
+
+        Raises:
+            ArgumentError: When the site says wrongly how long films stay on the list.
+        """
         self.card, model = card, (card.name, card.version)
-        events, reads, self.seen = journal.worklist(*model)
+        events = journal.listed(MOST_FILMS * (1 + self.reach), None if self.reach else days())
+        if self.older is None:
+            self.older = max(journal.standing() - len(events), 0)
         for event in events:
             if event.digest not in self.films:
                 self.films[event.digest] = Filed(
                     event.digest, event.name, event.at, problem=event.note
                 )
+        reads, self.seen = journal.known_of(list(self.films), *model)
         for digest, read in reads.items():
-            if digest in self.films:
-                self.films[digest].reads[model] = read
+            self.films[digest].reads[model] = read
         if self.left() and (self._worker is None or not self._worker.is_alive()):
             self._worker = Thread(
                 target=_work, args=(weakref.ref(self),), name="worklist", daemon=True
             )
             self._worker.start()
+
+    def go_back(self) -> None:
+        """List more of what came earlier, whatever its age."""
+        self.reach, self.older = self.reach + 1, None
 
     def left(self) -> int:
         """Count what the thread has still to do."""
@@ -409,7 +434,7 @@ class Worklist:
                 hidden=mode.hides(readfirst.question(film.digest, card)),
                 seen=self.seen.get(film.digest, ""),
             )
-            for film in list(self.films.values())
+            for film in sorted(list(self.films.values()), key=lambda film: film.at)
         ]
         return rows(found)
 
@@ -457,6 +482,25 @@ class Worklist:
             screen.add(film.title, radiograph, test_film=film.test_film, reference=film.study)
         screen.chosen = self.at = row.film.digest
         screen.failures = []
+
+
+def days() -> float:
+    """Return for how many days a film stays on the list unasked.
+
+    Raises:
+        ArgumentError: When the site says it wrongly.
+    """
+    told = os.environ.get(DAYS, "")
+    try:
+        found = float(told) if told else DAYS_LISTED
+    except ValueError:
+        found = float("nan")
+    if not 0 < found <= MOST_DAYS:
+        raise ArgumentError(
+            f"The environment variable {DAYS} must be a number of days above 0, up to "
+            f"{MOST_DAYS:,}, but '{told}' came. Mend it, and start the app again."
+        )
+    return found
 
 
 def current() -> Worklist:
