@@ -22,7 +22,9 @@ WANTED = {
     ("refused", "other"): ">= 97 %",
     ("refused", "fault"): ">= 98 %",
 }
-FRONTAL = ("pediatric", "NIH", "COVID", "DICOM", "computer-made")
+FRONTAL = ("pediatric", "NIH", "COVID", "DICOM", "computer-made", "films in even")
+# Parts of which little is missing may pass: nothing is wanted of them.
+EITHER = "films without their lowest fifth"
 FAULTS = ("turned", "upside down", "inverted")
 CEILING_MS, CEILING_SHARE = 15, 0.30
 
@@ -65,7 +67,7 @@ def _row(rate: dict[str, Any]) -> str:
 
 
 def _wanted(rate: dict[str, Any]) -> str:
-    if rate["asked"] != "refused":
+    if rate["asked"] != "refused" or rate["group"] == EITHER:
         return ""
     kind = "other"
     if rate["group"].startswith(FRONTAL):

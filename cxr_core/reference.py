@@ -20,7 +20,7 @@ from cxr_core.cards import INPUTS, Inputs, ModelCard
 from cxr_core.classifier import Classifier, open_bundle
 from cxr_core.datasets import Film, Progress, read_film
 from cxr_core.familiarity import FILE, Familiarity, fit, pooled, write_familiarity
-from cxr_core.gate.pixels import pixel_checks, resolution
+from cxr_core.gate.pixels import glance_at, pixel_checks, resolution
 from cxr_core.parts import Part
 from cxr_core.preprocess import finish
 from cxr_core.recipes import Recipe
@@ -143,7 +143,8 @@ def inputs_of(
     for done, k in enumerate(sorted(firsts.values()), 1):
         radiograph = read_film(root, films[k])
         measures[NAME].append(round(float(distances[k]), 4))
-        for check in (resolution(radiograph, card), *pixel_checks(radiograph)):
+        measured = pixel_checks(radiograph, glance_at(radiograph))
+        for check in (resolution(radiograph, card), *measured):
             if isinstance(check.value, int | float):
                 measures[check.name].append(float(check.value))
         if progress:

@@ -15,6 +15,7 @@ import time
 from base64 import b64decode
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from urllib.error import URLError
@@ -26,9 +27,11 @@ import pytest
 from bundles import known_table, write_bundle
 from PIL import Image
 from playwright.sync_api import BrowserContext, ConsoleMessage, Page, expect, sync_playwright
+from skimage.data import camera
 from studies import dicom
 
 from cxr_core.evaluation import threshold_report
+from cxr_core.images import Radiograph
 from cxr_core.phantom import png_bytes, sample_film, thorax
 from cxr_core.ui.reading import NOTICE
 from cxr_core.ui.selection import PAGE
@@ -246,6 +249,49 @@ def test_a_film_in_a_second_opinion_out(
 
     assert witness.hosts == {"127.0.0.1"}
     assert witness.complaints == []
+
+
+def test_the_gate_refuses_says_why_and_mends_on_one_click(
+    browser: BrowserContext, server: str, tmp_path: Path
+) -> None:
+    chest = thorax(512, 448, seed=3).pixels
+    page, witness = open_app(browser, server)
+    answer, mend = page.get_by_role("status", name="Answer"), page.locator(".st-key-mend button")
+
+    def drop(name: str, pixels: np.ndarray, told: str, offer: str | None = None) -> None:
+        """Drop a picture; it must be answered so, and this be offered, or nothing."""
+        film = tmp_path / f"{name}.png"
+        film.write_bytes(png_bytes(film_of(pixels)))
+        page.set_input_files("[data-testid=stFileUploader] input", film)
+        expect(answer).to_contain_text(told)
+        settled(page)
+        expect(mend).to_have_text([offer] if offer else [])
+
+    def mended(done: str) -> None:
+        """Click what is offered: it is said to be done, and the film is answered."""
+        mend.click()
+        expect(page.get_by_text(f"{done} by the reader")).to_be_visible()
+        expect(answer).to_contain_text("lag: pneumonia")
+        settled(page)
+        expect(mend).to_have_count(0)
+
+    drop("good", chest, "lag: pneumonia")
+    drop("photograph", camera() / 255, "No answer: this does not look like one frontal chest film")
+    drop("upside-down", np.rot90(chest, 2), "looks upside down", "Turn by 180 degrees")
+    mended("Turned by 180 degrees")
+    turned = "looks turned anticlockwise by 90 degrees"
+    drop("turned", np.rot90(chest), turned, "Turn clockwise by 90 degrees")
+    drop("part", chest[128:384, 112:336], "No answer: this does not look like one frontal chest")
+    borders = "Caution: wide borders of one grey surround the film"
+    drop("in-borders", np.pad(chest, 100, constant_values=1), borders, "Crop the even borders")
+    mended("Even borders cropped")
+    expect(answer).not_to_contain_text("borders")
+    assert witness.hosts == {"127.0.0.1"}
+    assert witness.complaints == []
+
+
+def film_of(pixels: np.ndarray) -> Radiograph:
+    return replace(thorax(64, 64, seed=0), pixels=np.ascontiguousarray(pixels, np.float32))
 
 
 def expect_matrix(page: Page, *counts: int) -> None:

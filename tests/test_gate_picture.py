@@ -15,6 +15,7 @@ from scipy.ndimage import gaussian_filter
 from cxr_core.cards import list_models, load_card
 from cxr_core.errors import ArgumentError, ModelError, UnknownName
 from cxr_core.gate import (
+    EXTENTS,
     KINDS,
     LABELS,
     QUESTIONS,
@@ -27,14 +28,17 @@ from cxr_core.gate import (
     Mend,
     check,
     checks_of,
+    glance_at,
     learned,
     load_gate,
     look,
+    looked_at,
     mend_for,
     mended,
     parted,
     pixel_checks,
     softmax,
+    within_borders,
 )
 from cxr_core.gate.pixels import longest_line
 from cxr_core.images import Facts, Radiograph, load_radiograph, read_radiograph
@@ -46,7 +50,8 @@ def film_of(pixels: np.ndarray) -> Radiograph:
 
 
 def measured(pixels: np.ndarray) -> dict[str, GateCheck]:
-    return {one.name: one for one in pixel_checks(film_of(pixels))}
+    film = film_of(pixels)
+    return {one.name: one for one in pixel_checks(film, glance_at(film))}
 
 
 @pytest.fixture(scope="module")
@@ -74,9 +79,9 @@ def test_a_dark_film_is_told_by_its_brightest_parts(brightest, verdict):
 
 
 @pytest.mark.parametrize(("share", "verdict"), [(0.125, "ok"), (0.25, "caution"), (0.75, "refuse")])
-def test_what_is_burnt_to_white_is_counted(chest, share, verdict):
-    pixels = np.clip(thorax(128, 128, seed=3).pixels, 0, 0.9).copy()
-    # Two columns are left beside it: what is burnt lies within the film.
+def test_what_is_burnt_to_white_is_counted(share, verdict):
+    # A phantom has even borders of its own; this film is busy up to its edges.
+    pixels = 0.9 * np.random.default_rng(3).random((128, 128))
     width = int(128 * 128 * share) // 126
     pixels[1:-1, 1 : 1 + width] = 1
     found = measured(pixels)["saturation"]
@@ -85,25 +90,44 @@ def test_what_is_burnt_to_white_is_counted(chest, share, verdict):
     assert verdict == "ok" or "burnt to white" in found.reason
 
 
-@pytest.mark.parametrize(("edge", "verdict"), [(8, "ok"), (20, "caution"), (40, "refuse")])
-def test_even_white_borders_are_not_called_burnt_and_are_to_be_cropped(edge, verdict):
-    pixels = np.ones((128, 128), np.float32)
-    inner = np.clip(thorax(128, 128 - 2 * edge, seed=3).pixels, 0, 0.9)
-    pixels[:, edge : 128 - edge] = inner
-    found = measured(pixels)["saturation"]
-    assert found.value == pytest.approx(edge / 64, abs=1e-4)
-    assert found.verdict == verdict
-    assert "burnt to white, and" not in found.reason
-    assert verdict == "ok" or found.mend == "Crop white borders off."
+@pytest.mark.parametrize(("edge", "verdict"), [(8, "ok"), (20, "caution"), (42, "refuse")])
+@pytest.mark.parametrize("grey", [0.0, 0.4, 1.0])
+def test_even_borders_of_any_grey_are_told_and_nothing_else_is_measured_on_them(
+    grey, edge, verdict
+):
+    inner = 0.05 + 0.9 * np.random.default_rng(3).random((128, 128 - 2 * edge))
+    found = measured(np.pad(inner, ((0, 0), (edge, edge)), constant_values=grey))
+    assert found["borders"].value == pytest.approx(edge / 64, abs=1e-4)
+    assert found["borders"].verdict == verdict
+    assert found["contrast"].value == pytest.approx(inner.std(), abs=1e-3)
+    assert found["exposure"].value == pytest.approx(np.quantile(inner, 0.99), abs=3 / 255)
+    assert found["saturation"].value == 0
 
 
 def test_a_film_burnt_within_white_borders_is_called_burnt():
     pixels = np.ones((128, 128), np.float32)
-    pixels[:, 16:112] = np.clip(thorax(128, 96, seed=3).pixels, 0, 0.9)
-    pixels[10:118, 30:64] = 1  # 108 x 34 of 128 x 128, 22 %; the borders are another 25 %
+    pixels[:, 16:112] = 0.9 * np.random.default_rng(3).random((128, 96))
+    pixels[10:118, 30:64] = 1  # 108 x 34 of 128 x 96 within the borders
     found = measured(pixels)["saturation"]
-    assert found.value == pytest.approx((108 * 34 + 128 * 32) / 128**2, abs=1e-4)
+    assert found.value == pytest.approx(108 * 34 / (128 * 96), abs=1e-4)
     assert found.verdict == "caution" and "burnt to white, and" in found.reason
+
+
+@pytest.mark.parametrize("grey", [0.0, 0.4, 1.0])
+def test_what_is_looked_at_lies_within_even_borders(grey):
+    inner = np.random.default_rng(3).integers(0, 256, (96, 80)).astype(np.uint8)
+    square = np.full((128, 128), round(255 * grey), np.uint8)
+    square[20:116, 10:90] = inner
+    assert_array_equal(within_borders(square), inner)
+    assert_array_equal(looked_at(square), looked_at(inner))
+    assert looked_at(square).shape == (64, 64)
+
+
+@pytest.mark.parametrize("size", [0, 1, 15])
+def test_what_is_all_border_is_looked_at_whole(size):
+    square = np.full((128, 128), 200, np.uint8)
+    square[:size, :size] = np.random.default_rng(0).integers(0, 150, (size, size))
+    assert_array_equal(within_borders(square), square)
 
 
 def test_a_picture_of_one_white_is_refused_for_its_borders_and_its_white():
@@ -158,7 +182,7 @@ def gate():
 
 
 def seen(gate, pixels: np.ndarray) -> dict[str, GateCheck]:
-    return {one.name: one for one in checks_of(look(gate, film_of(pixels)), gate)}
+    return {one.name: one for one in checks_of(look(gate, glance_at(film_of(pixels))), gate)}
 
 
 def test_the_gate_is_no_classifier():
@@ -171,12 +195,14 @@ def test_the_gate_is_no_classifier():
 
 
 def test_questions_are_parted_and_each_has_one_answer():
-    logits = np.log(np.array([*[1.0] * 5, 5.0, 1, 1, 1, 7, 1, 3, 4, 1], np.float32))
-    kind, turn, side, tone = (softmax(part) for part in parted(logits))
-    assert [len(part) for part in (kind, turn, side, tone)] == [len(q) for q in QUESTIONS]
+    logits = np.log(np.array([*[1.0] * 5, 5.0, 1, 1, 1, 7, 1, 3, 4, 1, 1, 9], np.float32))
+    kind, turn, side, tone, extent = (softmax(part) for part in parted(logits))
+    assert [len(part) for part in (kind, turn, side, tone, extent)] == [len(q) for q in QUESTIONS]
     assert_allclose(kind, [0.1] * 5 + [0.5], rtol=1e-6)
     assert_allclose(turn, [0.1, 0.1, 0.1, 0.7], rtol=1e-6)
-    assert_allclose((side, tone), [[0.25, 0.75], [0.8, 0.2]], rtol=1e-6)
+    assert_allclose((side, tone, extent), [[0.25, 0.75], [0.8, 0.2], [0.1, 0.9]], rtol=1e-6)
+    glimpse = Glimpse.of(logits)
+    assert (glimpse.mirrored, glimpse.inverted, glimpse.cut) == pytest.approx((0.75, 0.2, 0.9))
 
 
 def test_softmax_of_large_logits_does_not_overflow():
@@ -211,20 +237,33 @@ def test_noise_and_shades_are_no_chest_films(gate):
 def test_limits_count_from_the_very_value(gate):
     points = dict(zip(LABELS, gate.card.operating_points, strict=True))
     least, upright = points[KINDS[0]], points[TURNS[0]]
-    inverted, mirrored = points[TONES[1]], points[SIDES[1]]
+    inverted, mirrored, cut = points[TONES[1]], points[SIDES[1]], points[EXTENTS[1]]
 
-    def verdicts(kind, turn, side, tone):
-        glimpse = Glimpse(
-            np.array([kind, 1 - kind, 0, 0, 0, 0]), np.array([turn, 0, 1 - turn, 0]), side, tone
-        )
-        return [one.verdict for one in checks_of(glimpse, gate)]
+    def verdicts(kind, turn, side=0.0, tone=0.0, extent=0.0):
+        kinds, turns = np.array([kind, 1 - kind, 0, 0, 0, 0]), np.array([turn, 0, 1 - turn, 0])
+        told = checks_of(Glimpse(kinds, turns, side, tone, extent), gate)
+        return [one.verdict for one in told]
 
     below = np.nextafter
-    assert verdicts(least, upright, 0.0, 0.0) == ["ok"] * 4
-    assert verdicts(below(least, 0), upright, 0.0, 0.0) == ["refuse"]
-    assert verdicts(least, below(upright, 0), 0.0, 0.0)[1] == "refuse"
-    assert verdicts(least, upright, mirrored, inverted)[2:] == ["refuse", "caution"]
-    assert verdicts(least, upright, below(mirrored, 0), below(inverted, 0))[2:] == ["ok", "ok"]
+    assert verdicts(least, upright) == ["ok"] * 5
+    assert verdicts(below(least, 0), upright) == ["refuse"]
+    assert verdicts(least, upright, extent=cut) == ["ok", "refuse", "ok", "ok", "ok"]
+    assert verdicts(least, upright, extent=below(cut, 0)) == ["ok"] * 5
+    assert verdicts(least, below(upright, 0))[2] == "refuse"
+    assert verdicts(least, upright, mirrored, inverted)[3:] == ["refuse", "caution"]
+    assert verdicts(least, upright, below(mirrored, 0), below(inverted, 0)) == ["ok"] * 5
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_computer_made_film_in_borders_passes_and_a_part_of_it_does_not(gate, seed):
+    pixels = thorax(512, 448, seed=seed).pixels
+    for grey in (0.0, 0.5, 1.0):
+        found = seen(gate, np.pad(pixels, 67, constant_values=grey))
+        assert {one.verdict for one in found.values()} == {"ok"}
+    for part in (pixels[128:384, 112:336], pixels[:, :269], pixels[:, 179:]):
+        found = seen(gate, part)
+        assert "refuse" in {one.verdict for one in found.values()}
+        assert set(found) == {"picture"} or found["extent"].verdict == "refuse"
 
 
 def test_without_a_network_the_gate_says_so(monkeypatch, made_card):
@@ -256,7 +295,7 @@ def test_threads_share_one_gate_and_get_one_answer(gate):
     film, answers = thorax(256, 224, seed=1), []
 
     def ask():
-        answers.append((load_gate(), look(load_gate(), film).kind))
+        answers.append((load_gate(), look(load_gate(), glance_at(film)).kind))
 
     threads = [threading.Thread(target=ask) for _ in range(8)]
     for thread in threads:
@@ -301,6 +340,29 @@ def test_an_undone_inversion_inverts_the_windows_of_the_file(chest):
     assert mended(once, Mend(TONES[1], "", "")).facts.windows == film.facts.windows
 
 
+@pytest.mark.parametrize("grey", [0.0, 0.4, 1.0])
+@pytest.mark.parametrize("size", [(256, 224), (700, 900)])
+def test_cropping_takes_even_borders_off_and_leaves_every_pixel_of_the_film(grey, size):
+    # A phantom has even borders of its own; this film is busy up to its edges.
+    pixels = 0.2 + 0.6 * np.random.default_rng(4).random(size, np.float32)
+    up, left = size[0] // 4, size[1] // 3
+    film = film_of(np.pad(pixels, ((up, up // 2), (left, left // 2)), constant_values=grey))
+    cropped = mended(film, Mend("borders", "", "")).pixels
+    # What is left of a border is less than a 128th of the side.
+    slack = [-(-side // 128) for side in film.pixels.shape]
+    height, width = cropped.shape
+    assert size[0] <= height <= size[0] + 2 * slack[0]
+    assert size[1] <= width <= size[1] + 2 * slack[1]
+    (top, before), corner = np.argwhere(cropped != np.float32(grey))[0], pixels[0, 0]
+    assert cropped[top, before] == corner
+    assert_array_equal(cropped[top : top + size[0], before : before + size[1]], pixels)
+
+
+def test_a_picture_of_one_grey_has_nothing_to_crop():
+    plain = film_of(np.full((100, 120), 0.3))
+    assert mended(plain, Mend("borders", "", "")).pixels.shape == (100, 120)
+
+
 def test_a_quarter_turn_exchanges_the_spacing_of_rows_and_columns(chest):
     facts = replace(film_of(chest).facts, pixel_spacing_mm=(0.1, 0.2))
     film = replace(film_of(chest), facts=facts)
@@ -318,6 +380,10 @@ def test_only_what_can_be_undone_is_offered_refusals_first():
     assert [m.fault for m in mend_for(report(mirrored))] == [SIDES[1]]
     both = mend_for(report(mirrored, upside_down, ("polarity", TONES[1], "refuse")))
     assert [m.fault for m in both] == [TURNS[2], TONES[1]]
+    borders = ("borders", 0.4, "caution")
+    assert [m.fault for m in mend_for(report(borders, mirrored))] == ["borders"]
+    assert [m.fault for m in mend_for(report(borders, upside_down))] == [TURNS[2]]
+    assert mend_for(report(("borders", 0.1, "ok"))) == ()
     with pytest.raises(UnknownName):
         mended(sample_film(), Mend("torn", "", ""))
 
@@ -330,6 +396,17 @@ def test_an_upside_down_and_inverted_film_passes_once_mended(made_card):
     for mend in mend_for(report):
         faulty = mended(faulty, mend)
     assert check(faulty, made_card, age_years=3).verdict == "ok"
+
+
+@pytest.mark.parametrize(("wide", "verdict"), [(150, "caution"), (400, "refuse")])
+def test_a_film_in_borders_is_told_and_passes_once_cropped(made_card, wide, verdict):
+    film = thorax(512, 448, seed=2)
+    framed = replace(film, pixels=np.pad(film.pixels, wide, constant_values=1))
+    report = check(framed, made_card, age_years=3)
+    assert [one.name for one in report.by_verdict(verdict)] == ["borders"]
+    assert report.verdict == verdict
+    (mend,) = mend_for(report)
+    assert check(mended(framed, mend), made_card, age_years=3).verdict == "ok"
 
 
 # --- nothing crashes it ---
@@ -396,6 +473,32 @@ def test_no_change_of_a_real_film_makes_the_gate_fail(data, how, which, made_car
     paths = sorted((data / "pediatric_fullres").rglob("*.jp*g"))
     film = load_radiograph(paths[which % len(paths)])
     holds_together(check(changed(film.pixels[::4, ::4], how), made_card, age_years=3))
+
+
+@anyhow
+@given(how=changes(), turns=st.integers(0, 3), inverted=st.booleans())
+def test_whatever_is_offered_can_be_done_and_leaves_a_film(how, turns, inverted, made_card):
+    film = changed(thorax(256, 224, seed=6).pixels, how)
+    pixels = np.ascontiguousarray(np.rot90(1 - film.pixels if inverted else film.pixels, turns))
+    film = replace(film, pixels=pixels)
+    for _ in range(4):
+        report = check(film, made_card, age_years=3)
+        holds_together(report)
+        for mend in mend_for(report):
+            film = mended(film, mend)
+        assert film.pixels.ndim == 2 and min(film.pixels.shape) > 0
+        assert film.digest and film.pixels.dtype == np.float32
+
+
+@anyhow
+@given(
+    edges=st.tuples(*[st.integers(0, 40)] * 4), grey=st.integers(0, 255), seed=st.integers(0, 99)
+)
+def test_even_borders_of_any_width_and_grey_are_not_looked_at(edges, grey, seed):
+    up, down, left, right = edges
+    inner = np.random.default_rng(seed).integers(0, 256, (128 - up - down, 128 - left - right))
+    square = np.pad(inner, ((up, down), (left, right)), constant_values=grey).astype(np.uint8)
+    assert_array_equal(within_borders(square), inner)
 
 
 @anyhow

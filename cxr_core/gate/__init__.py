@@ -10,6 +10,7 @@ from cxr_core.cards import ModelCard
 from cxr_core.gate.facts import fact_checks
 from cxr_core.gate.learned import (
     BONE,
+    EXTENTS,
     FRONTAL,
     KINDS,
     LABELS,
@@ -27,16 +28,18 @@ from cxr_core.gate.learned import (
     learned_checks,
     load_gate,
     look,
+    looked_at,
     parted,
     softmax,
 )
 from cxr_core.gate.mending import Mend, mend_for, mended
-from cxr_core.gate.pixels import pixel_checks, resolution
+from cxr_core.gate.pixels import glance_at, pixel_checks, resolution, within_borders
 from cxr_core.gate.report import GateCheck, GateReport, Verdict
 from cxr_core.images import Radiograph
 
 __all__ = [
     "BONE",
+    "EXTENTS",
     "FRONTAL",
     "KINDS",
     "LABELS",
@@ -56,14 +59,17 @@ __all__ = [
     "Verdict",
     "check",
     "checks_of",
+    "glance_at",
     "learned_checks",
     "load_gate",
     "look",
+    "looked_at",
     "mend_for",
     "mended",
     "parted",
     "pixel_checks",
     "softmax",
+    "within_borders",
 ]
 
 
@@ -81,12 +87,13 @@ def check(radiograph: Radiograph, card: ModelCard, *, age_years: float | None = 
     if not card.training.get("gate", True):
         reason = "No gate fits: this model was trained on a user's own two classes."
         return GateReport((GateCheck("gate", None, "any", "caution", reason),))
+    glance = glance_at(radiograph)
     stated = radiograph.facts.age_years if age_years is None else age_years
     return GateReport(
         (
             *fact_checks(radiograph, card, stated),
             resolution(radiograph, card),
-            *pixel_checks(radiograph),
-            *learned_checks(radiograph),
+            *pixel_checks(radiograph, glance),
+            *learned_checks(glance),
         )
     )

@@ -1,4 +1,4 @@
-"""Undoing what can be undone on the film as it came: turned, inverted, mirrored.
+"""Undoing what can be undone on the film as it came: turned, inverted, mirrored, in borders.
 
 Nothing is mended unasked: the gate refuses and says how, the reader decides.
 """
@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from cxr_core.errors import UnknownName
 from cxr_core.gate.learned import SIDES, TONES, TURNS
-from cxr_core.gate.report import GateReport
+from cxr_core.gate.pixels import BORDERS, without_borders
+from cxr_core.gate.report import GateCheck, GateReport
 from cxr_core.images import Radiograph
 
 Pixels = NDArray[np.float32]
@@ -22,7 +23,7 @@ class Mend:
     """One thing that can be done to a film.
 
     Attributes:
-        fault: The check's value that it undoes.
+        fault: What it undoes: a check's value, or the name of one that measures a share.
         offer: What a button says.
         done: What is said of the film afterwards.
     """
@@ -33,41 +34,50 @@ class Mend:
 
 
 _DONE = "by the reader; the file itself is as it was."
-_MENDS: dict[str, tuple[Mend, Callable[[Pixels], Pixels]]] = {
+_MENDS: dict[str, tuple[Mend, Callable[[Radiograph], Pixels]]] = {
     TONES[1]: (
         Mend(TONES[1], "Undo the inversion", f"Inversion undone {_DONE}"),
-        lambda pixels: np.float32(1) - pixels,
+        lambda film: np.float32(1) - film.pixels,
     ),
     TURNS[1]: (
         Mend(TURNS[1], "Turn clockwise by 90 degrees", f"Turned clockwise {_DONE}"),
-        lambda pixels: np.rot90(pixels, -1),
+        lambda film: np.rot90(film.pixels, -1),
     ),
     TURNS[2]: (
         Mend(TURNS[2], "Turn by 180 degrees", f"Turned by 180 degrees {_DONE}"),
-        lambda pixels: np.rot90(pixels, 2),
+        lambda film: np.rot90(film.pixels, 2),
     ),
     TURNS[3]: (
         Mend(TURNS[3], "Turn anticlockwise by 90 degrees", f"Turned anticlockwise {_DONE}"),
-        lambda pixels: np.rot90(pixels),
+        lambda film: np.rot90(film.pixels),
     ),
     SIDES[1]: (
         Mend(SIDES[1], "Mirror the film", f"Mirrored {_DONE}"),
-        lambda pixels: pixels[:, ::-1],
+        lambda film: film.pixels[:, ::-1],
+    ),
+    BORDERS: (
+        Mend(BORDERS, "Crop the even borders", f"Even borders cropped {_DONE}"),
+        without_borders,
     ),
 }
 
 
 def mend_for(report: GateReport) -> tuple[Mend, ...]:
-    """Name what can be undone: all that refuses at once, else a mirrored film."""
-    for verdict in ("refuse", "caution"):
-        found = [
-            _MENDS[check.value][0]
-            for check in report.checks
-            if check.verdict == verdict and check.value in _MENDS
-        ]
-        if found:
-            return tuple(found)
-    return ()
+    """Name what can be undone: all that refuses at once, else one thing that is a caution."""
+    refused, noted = (
+        tuple(
+            _MENDS[fault][0]
+            for check in report.by_verdict(verdict)
+            if (fault := _fault(check)) in _MENDS
+        )
+        for verdict in ("refuse", "caution")
+    )
+    return refused or noted[:1]
+
+
+def _fault(check: GateCheck) -> str:
+    """Name a check's fault: what it found, or its own name where it measured a number."""
+    return check.value if isinstance(check.value, str) else check.name
 
 
 def mended(radiograph: Radiograph, mend: Mend) -> Radiograph:
@@ -78,7 +88,7 @@ def mended(radiograph: Radiograph, mend: Mend) -> Radiograph:
     """
     if mend.fault not in _MENDS:
         raise UnknownName("fault", mend.fault, _MENDS)
-    pixels = np.ascontiguousarray(_MENDS[mend.fault][1](radiograph.pixels))
+    pixels = np.ascontiguousarray(_MENDS[mend.fault][1](radiograph))
     pixels.flags.writeable = False
     facts, spacing = radiograph.facts, radiograph.facts.pixel_spacing_mm
     if spacing is not None and mend.fault in (TURNS[1], TURNS[3]):

@@ -1,10 +1,11 @@
 """What can be measured on the picture itself: size, colour, contrast, exposure, sharpness, text.
 
 Limits come from training and validation films: each measure cautions of at most about one in
-a hundred of any collection, and refuses none of them.
+a hundred of any collection, and refuses none of them. All but the borders themselves is measured
+within even borders of any grey: they are no part of the film.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,26 +30,64 @@ BURNT, WHITE = (0.2, 0.6), 0.98
 # Spread of what a blur over 3 x 3 takes away, over the spread of the whole.
 BLURRED = (0.02, 0.009)
 # Share of the area that lies in rows and columns of one grey along the edges.
-BORDERED, EVEN = (0.3, 0.65), 0.012
+BORDERS, BORDERED, EVEN = "borders", (0.3, 0.65), 0.012
+# Within borders lies at least this part of a side, or nothing that could be looked at.
+LEAST_INSIDE = 8
 # Text: this many bright marks of one height in a row. Below this side none could be read.
 LETTERS, LEGIBLE_SIDE = 10, 320
 SAMPLED_SIDE = 480  # the shorter side, about, at which large films are measured
 
 
-def pixel_checks(radiograph: Radiograph) -> tuple[GateCheck, ...]:
-    """Check what needs no model."""
+def glance_at(radiograph: Radiograph) -> NDArray[np.uint8]:
+    """Shrink a film to what is looked at, uint8 (128, 128), its borders included."""
+    return to_square(radiograph, GLANCE)[0]
+
+
+def pixel_checks(radiograph: Radiograph, glance: NDArray[np.uint8]) -> tuple[GateCheck, ...]:
+    """Check what needs no model; `glance` is `glance_at(radiograph)`."""
     film = sampled(radiograph.pixels)
-    square, _ = to_square(replace(radiograph, pixels=film), GLANCE)
-    glance = square.astype(np.float32) / np.float32(255)
+    inner = within_borders(glance).astype(np.float32) / np.float32(255)
     return (
         _colour(radiograph),
-        _contrast(film),
-        _exposure(glance),
-        _saturation(glance),
-        _sharpness(glance),
+        _contrast(_cut_out(film, glance)),
+        _exposure(inner),
+        _saturation(inner),
+        _sharpness(inner),
         _borders(glance),
         _text(film),
     )
+
+
+def within_borders(square: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Cut away even borders: of uint8 (S, S), all but rows and columns of one grey at its edges.
+
+    Where so little would be left that nothing could be seen on it, the square is left whole.
+    """
+    rows, columns = inside(square)
+    return square[rows, columns]
+
+
+def inside(square: NDArray[np.uint8]) -> tuple[slice, slice]:
+    """Say which rows and columns of a uint8 (S, S) square lie within even borders, or all."""
+    rows, columns = _busy(square)
+    least = len(square) / LEAST_INSIDE
+    if rows.stop - rows.start < least or columns.stop - columns.start < least:
+        return slice(0, len(square)), slice(0, len(square))
+    return rows, columns
+
+
+def without_borders(radiograph: Radiograph) -> NDArray[np.float32]:
+    """Cut even borders off a film at its full size, to within a 128th of its sides."""
+    return _cut_out(radiograph.pixels, glance_at(radiograph))
+
+
+def _cut_out(pixels: NDArray[np.float32], glance: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Cut out of (H, W) pixels what lies within the borders of their glance."""
+    rows, columns = (
+        slice(found.start * side // GLANCE.size, -(-found.stop * side // GLANCE.size))
+        for found, side in zip(inside(glance), pixels.shape, strict=True)
+    )
+    return pixels[rows, columns]
 
 
 def sampled(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -127,22 +166,13 @@ def _exposure(glance: NDArray[np.float32]) -> GateCheck:
 
 
 def _saturation(glance: NDArray[np.float32]) -> GateCheck:
-    white = glance >= WHITE
-    rows, columns = _inside(glance)
-    # Even borders hide nothing of the film: they are to be cropped off, not exported anew.
-    if float(white[rows, columns].sum()) / white.size > BURNT[0]:
-        bad = "Much of the film is burnt to white, and what was there is lost."
-        mend = "Use the original film, or export it with a wider window."
-    else:
-        bad = "Much of the picture is white, even borders around the film included."
-        mend = "Crop white borders off."
     return _measured(
         "saturation",
-        float(white.mean()),
+        float((glance >= WHITE).mean()),
         _Range(*BURNT, above=True),
         "Hardly anything is white.",
-        bad,
-        mend,
+        "Much of the film is burnt to white, and what was there is lost.",
+        "Use the original film, or export it with a wider window.",
     )
 
 
@@ -158,24 +188,21 @@ def _sharpness(glance: NDArray[np.float32]) -> GateCheck:
     )
 
 
-def _borders(glance: NDArray[np.float32]) -> GateCheck:
-    down, across = (
-        (found.stop - found.start) / side
-        for found, side in zip(_inside(glance), glance.shape, strict=True)
-    )
+def _borders(glance: NDArray[np.uint8]) -> GateCheck:
+    down, across = ((found.stop - found.start) / len(glance) for found in _busy(glance))
     return _measured(
-        "borders",
+        BORDERS,
         1 - down * across,
         _Range(*BORDERED, above=True),
         "The chest fills the picture.",
-        "Wide borders of one grey surround the film.",
-        "Crop the picture to the film.",
+        "Wide borders of one grey surround the film, and the model reads them with it.",
+        "Crop the picture to the film, or have it cropped here.",
     )
 
 
-def _inside(glance: NDArray[np.float32]) -> tuple[slice, slice]:
+def _busy(square: NDArray[np.uint8]) -> tuple[slice, slice]:
     """Find the rows and columns inside borders of one grey; empty where all is of one grey."""
-    found = (np.flatnonzero(glance.std(axis=axis) > EVEN) for axis in (1, 0))
+    found = (np.flatnonzero(square.std(axis=axis) > 255 * EVEN) for axis in (1, 0))
     rows, columns = (
         slice(int(busy[0]), int(busy[-1]) + 1) if len(busy) else slice(0, 0) for busy in found
     )

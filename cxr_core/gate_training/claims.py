@@ -7,10 +7,8 @@ earlier scoring, is written into its own card and record by hand.
 from collections.abc import Mapping
 from pathlib import Path
 
-from cxr_core.gate import FRONTAL
-from cxr_core.gate_training.films import MISFILED, Collection
-from cxr_core.gate_training.fit import WINDOWS
-from cxr_core.gate_training.pictures import PARTS
+from cxr_core.gate_training.films import CHILDREN, MISFILED, Collection
+from cxr_core.gate_training.fit import BETWEEN, CUT, FILM_WINDOWS, ONE_SIDE
 from cxr_core.gate_training.record import FEW, FULL_SIZE, PICTURES, WRONGLY_TAGGED, Source
 
 
@@ -21,12 +19,14 @@ def limits(frontal: Mapping[str, Collection], others: Collection) -> tuple[str, 
         "A mirrored film is told by the side of the heart: situs inversus looks alike, so that it "
         "is only a caution.",
         "It knows the kinds of pictures it was shown; one that nobody thought of may pass.",
-        f"It does not ask that a chest be whole: windows of {WINDOWS[FRONTAL][0]:.0%} of a film "
-        f"and more were shown to it as films, of {PARTS[1]:.0%} and less as parts, and none "
-        "between. A film of which only the middle is left, or whose bases are cut off, may pass.",
-        "A good film with even white borders may be refused: crop them off.",
-        f"Frontal films of {len(frontal)} collections trained it, and films of the same "
-        "collections test it; the few DICOM files claim nothing for other hospitals.",
+        f"Whether a chest is whole it learned from films of which {FILM_WINDOWS[CUT][1]:.0%} of "
+        f"the area or less was left, or {ONE_SIDE[CUT][0]:.0%} of one side or more was cut away: "
+        f"one with {ONE_SIDE[BETWEEN][0]:.0%} to {ONE_SIDE[BETWEEN][1]:.0%} of a side missing may "
+        "pass or not.",
+        "It looks within borders of one grey; borders with writing on them, or of two greys, are "
+        "part of the picture to it.",
+        f"Frontal films of {len(frontal.keys() - {CHILDREN})} collections trained it, and films "
+        "of the same collections test it; the few DICOM files claim nothing for other hospitals.",
     )
 
 
@@ -53,8 +53,9 @@ def protocol(data: Path, groups: Mapping[str, Source]) -> str:
         "patients, trained and chose nothing. Other pictures: dealt by file into thirds; the "
         "shipped network trained on two of them and is scored on the last; 'three deals' are "
         "three trainings, each scored on the third it left out. The limits come from frontal "
-        "validation films, each training with its own. Left out: trainings without any picture "
-        "of that kind, scored on all of them. A file that cannot be read is counted as "
+        "validation films, each training with its own. NIH films of patients under 18 years are "
+        "dealt in thirds like the other pictures, by patient. Left out: trainings without any "
+        "picture of that kind, scored on all of them. A file that cannot be read is counted as "
         "unreadable, apart from n.",
     ]
     if (data / "dicom" / WRONGLY_TAGGED).is_file():

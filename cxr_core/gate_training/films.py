@@ -2,7 +2,8 @@
 
 Frontal films are dealt as the shipped classifiers deal them, by patient where patients are
 known. Pictures of anything else are few: they are dealt by file into thirds, two of which
-train, so that three trainings score each of them once by a network that never saw it.
+train, so that three trainings score each of them once by a network that never saw it. So are,
+by patient, the films of the NIH part of patients under 18 years, which no classifier takes.
 """
 
 import hashlib
@@ -40,6 +41,7 @@ OTHERS = {
     "ct": SLICE,
     "lateral": LATERAL,
 }
+CHILDREN, ADULT = "children", 18.0
 THIRDS = 3
 # Lies among the bones and is a frontal chest radiograph, tinted: neither trained on nor scored.
 MISFILED = frozenset({"bone/bone_0017.jpg"})
@@ -62,8 +64,12 @@ class Collection:
     test: tuple[Film, ...]
 
 
-def frontal_films(data: Path) -> dict[str, Collection]:
+def frontal_films(data: Path, third: int) -> dict[str, Collection]:
     """Deal the frontal films; those that also lie there at full size are kept to test.
+
+    Args:
+        data: The folder of all data.
+        third: Which third of the patients under 18 years is kept to test, 0 to 2.
 
     Raises:
         DataError: When a folder is missing.
@@ -84,7 +90,29 @@ def frontal_films(data: Path) -> dict[str, Collection]:
             for split in ("train", "validation")
         )
         found[name] = Collection(data / folder, train, held, parts["test"])
+    found[CHILDREN] = _children(found["nih"], third)
     return found
+
+
+def _children(adults: Collection, third: int) -> Collection:
+    """Deal by patient the films of patients under 18 years who have no films among the adults'."""
+    known = {film.patient for film in (*adults.train, *adults.validation, *adults.test)}
+    films = [
+        film
+        for film in index(adults.folder).films
+        if film.age_years is not None and film.age_years < ADULT and film.patient not in known
+    ]
+    kept = {film.patient for film in films if _third_of(film.patient) == third}
+    return Collection(
+        adults.folder,
+        tuple(film for film in films if film.patient not in kept),
+        (),
+        tuple(film for film in films if film.patient in kept),
+    )
+
+
+def _third_of(patient: str) -> int:
+    return int(hashlib.sha256(patient.encode()).hexdigest()[:8], 16) % THIRDS
 
 
 def _name(film: Film) -> str:
@@ -141,9 +169,9 @@ def training_squares(
     return films, {int(kind): pixels[kinds == kind] for kind in np.unique(kinds)}
 
 
-def films_seen(frontal: Mapping[str, Collection], others: Collection) -> Iterator[Film]:
+def films_seen(parts: Iterable[Collection]) -> Iterator[Film]:
     """Name all films and pictures that train or choose limits."""
-    for part in (*frontal.values(), others):
+    for part in parts:
         yield from (*part.train, *part.validation)
 
 

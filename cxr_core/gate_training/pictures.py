@@ -1,9 +1,9 @@
-"""What the gate's network is shown: films with faults, and pictures that are no films.
+"""What the gate's network is shown: films with faults, cut films, and pictures that are no films.
 
 Real pictures of other things are few, so most of what is "no chest film" is made: parts of
 films, films cut up and laid anew, several films in one picture, films on a screen, pages of
 text, textures, and soft tubes and discs on black such as limbs and slices are. Functions
-take uint8 (S, S) squares and a generator, and return float32 (SIDE, SIDE) in [0, 1].
+take uint8 (H, W) squares and a generator, and return float32 (SIDE, SIDE) in [0, 1].
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import gaussian_filter
 
-from cxr_core.gate import LOOK
+from cxr_core.gate import LOOK, within_borders
 from cxr_core.preprocess import Box
 
 Square = NDArray[np.uint8]
@@ -25,18 +25,26 @@ PARTS = (0.03, 0.28)
 
 def window(square: Square, rng: np.random.Generator, areas: tuple[float, float]) -> Picture:
     """Cut out a window of this share of the area, anywhere, and fill the picture with it."""
-    size = len(square)
     share = np.sqrt(rng.uniform(*areas))
     longer = np.exp(rng.uniform(-0.15, 0.15))
-    width, height = (float(min(1, share * k)) * size for k in (longer, 1 / longer))
-    left, top = rng.uniform(0, size - width), rng.uniform(0, size - height)
-    return _resized(square, (left, top, left + width, top + height))
+    width, height = (float(min(1, share * k)) for k in (longer, 1 / longer))
+    left, top = rng.uniform(0, 1 - width), rng.uniform(0, 1 - height)
+    return cropped(square, (left, top, left + width, top + height))
+
+
+def one_sided(square: Square, rng: np.random.Generator, cuts: tuple[float, float]) -> Picture:
+    """Cut this share of the height or width away: the bases mostly, the apices or a flank."""
+    edge = int(rng.choice(4, p=(0.2, 0.2, 0.2, 0.4)))
+    box = [0.0, 0.0, 1.0, 1.0]
+    box[edge] = abs(box[edge] - rng.uniform(*cuts))
+    return cropped(square, (box[0], box[1], box[2], box[3]))
 
 
 def cropped(square: Square, box: Box) -> Picture:
     """Cut out one part, its box in shares of the sides, and fill the picture with it."""
-    left, top, right, bottom = (share * len(square) for share in box)
-    return _resized(square, (left, top, right, bottom))
+    height, width = square.shape
+    left, top, right, bottom = box
+    return _resized(square, (left * width, top * height, right * width, bottom * height))
 
 
 def _resized(square: Square, box: tuple[float, float, float, float] | None = None) -> Picture:
@@ -45,12 +53,18 @@ def _resized(square: Square, box: tuple[float, float, float, float] | None = Non
 
 
 def bordered(picture: Picture, rng: np.random.Generator, widest: float) -> Picture:
-    """Shrink a film into a frame of black, seldom of white, up to `widest` of each side."""
+    """Shrink a film into a frame of black, of white or of any grey, up to `widest` of each side."""
     top, bottom, left, right = (rng.uniform(0, widest, 4) * SIDE).astype(int)
-    framed = np.full((SIDE, SIDE), float(rng.random() < 0.25), np.float32)
+    grey = rng.choice([0.0, 1.0, rng.random()], p=(0.6, 0.2, 0.2))
+    framed = np.full((SIDE, SIDE), grey, np.float32)
     inner = Image.fromarray(picture).resize((SIDE - left - right, SIDE - top - bottom))
     framed[top : SIDE - bottom, left : SIDE - right] = np.clip(inner, 0, 1)
     return framed
+
+
+def filling(picture: Picture) -> Picture:
+    """Cut even borders off a made picture, as is done to whatever is looked at."""
+    return _resized(within_borders(np.rint(picture * 255).astype(np.uint8)))
 
 
 def cut_up(square: Square, rng: np.random.Generator) -> Picture:
@@ -163,14 +177,14 @@ def no_film(
 ) -> Picture:
     """Make one picture that is no single, whole chest film; `films` draws a film at random."""
     chosen = rng.random()
-    if chosen < 0.27:
+    if chosen < 0.3:
         return window(films(), rng, PARTS)
-    if chosen < 0.42:
+    if chosen < 0.5:
         return cut_up(films(), rng)
-    if chosen < 0.57:
+    if chosen < 0.7:
         return collage([films() for _ in range(int(rng.integers(1, 5)))], rng)
-    if chosen < 0.65:
+    if chosen < 0.78:
         return page_of_text(rng)
-    if chosen < 0.75:
+    if chosen < 0.88:
         return screenshot(films() if rng.random() < 0.6 else photographs(), rng)
-    return texture(rng) if chosen < 0.85 else shapes(rng)
+    return texture(rng) if chosen < 0.94 else shapes(rng)

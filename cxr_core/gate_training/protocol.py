@@ -14,13 +14,13 @@ import numpy as np
 from cxr_core.calibration import Calibration
 from cxr_core.cards import ModelCard, models_root
 from cxr_core.classifier import Classifier, publish, round_weights, write_bundle
-from cxr_core.datasets import Progress, pixel_cache
+from cxr_core.datasets import Progress
 from cxr_core.errors import ArgumentError
 from cxr_core.gate import FRONTAL, LABELS, LOOK
 from cxr_core.gate_training import claims, record
 from cxr_core.gate_training.films import Collection, digest_of, films_seen
-from cxr_core.gate_training.fit import BATCH, NETWORK, STEPS
-from cxr_core.gate_training.limits import RULE, ask, choose_limits
+from cxr_core.gate_training.fit import BASE_STEPS, BATCH, NETWORK, STEPS
+from cxr_core.gate_training.limits import RULE, ask, choose_limits, squares_of
 from cxr_core.gate_training.record import Rate, Seen
 from cxr_core.gate_training.trainings import (
     LEFT_OUT,
@@ -33,7 +33,7 @@ from cxr_core.gate_training.trainings import (
 )
 
 NAME = "gate"
-STAGES = 3 + len(PLANS)  # of the measuring
+STAGES = 4 + len(PLANS)  # of the measuring
 # Groups of frontal test films that are large enough to turn, invert, mirror and cut up.
 SEVERAL = ("pediatric test", "NIH test", "COVID")
 
@@ -110,7 +110,7 @@ def _card(trained: Trained, points: tuple[float | None, ...], seed: int) -> Mode
         "films": sum(len(part.train) for part in frontal.values()),
         "validation_films": sum(len(part.validation) for part in frontal.values()),
         "other_pictures": len(others.train),
-        "steps": STEPS,
+        "steps": BASE_STEPS + STEPS,
         "batch": BATCH,
         "seed": seed,
         "seconds": round(trained.history["seconds"][-1]),
@@ -132,7 +132,7 @@ def _card(trained: Trained, points: tuple[float | None, ...], seed: int) -> Mode
         network=NETWORK,
         recipe=NAME,
         training=facts,
-        data_digest=digest_of(films_seen(frontal, others)),
+        data_digest=digest_of(films_seen((*frontal.values(), others))),
         data="Films of Kermany 2018, the COVID-19 Radiography set and NIH ChestX-ray14, and "
         "pictures of other things for research use only; each source its own terms.",
         intended_use="Looking, before a classifier speaks, whether a picture is one frontal chest "
@@ -168,18 +168,24 @@ def measure(
     _tell(progress, 1)
     rates += record.fault_rates(gate, films)
     _tell(progress, 2)
+    rates += [
+        rate for rate, _ in record.refusals(gate, record.changed_groups(films, seed), SHIPPED.name)
+    ]
+    _tell(progress, 3)
     rates += record.made_rates(gate, record.made_groups(films, seed))
     areas, deals = [], []
-    for done, plan in enumerate(PLANS, 3):
+    for done, plan in enumerate(PLANS, 4):
         _tell(progress, done)
         found = list(
             record.refusals(gates[plan.name], _scored(plan, trained[plan.name]), plan.name)
         )
-        areas.append(_area(gates[plan.name], plan, frontal, found))
+        areas.append(_area(gates[plan.name], plan, trained[plan.name].frontal, found))
         if plan in LEFT_OUT or plan is SHIPPED:
             rates += [rate for rate, _ in found]
         if plan not in LEFT_OUT:
-            deals.append([rate for rate, _ in found])
+            under_age = {record.UNDER_AGE: record.children(trained[plan.name].frontal)}
+            more = list(record.refusals(gates[plan.name], under_age, plan.name))
+            deals.append([rate for rate, _ in (*more, *found)])
         if plan is SHIPPED:
             answers += [(rate.group, one) for rate, part in found for one in part]
     rates += [record.pooled(same, "three deals") for same in zip(*deals, strict=True)]
@@ -218,7 +224,7 @@ def _scored(plan: Plan, trained: Trained) -> dict[str, record.Source]:
 
 def _scores(gate: Classifier, frontal: dict[str, Collection]) -> list[float]:
     """Return the probability of a frontal film that each frontal test film gets."""
-    squares = [pixel_cache(part.folder, part.test, LOOK) for part in frontal.values()]
+    squares = [squares_of(part.folder, part.test) for part in frontal.values()]
     return [float(kind[FRONTAL]) for kind in ask(gate.network, np.concatenate(squares))[0]]
 
 

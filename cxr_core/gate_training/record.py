@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from cxr_core.classifier import Classifier
-from cxr_core.datasets import Film, index
+from cxr_core.datasets import Film
 from cxr_core.errors import ImageError
 from cxr_core.evaluation import wilson
 from cxr_core.gate import (
@@ -25,13 +25,14 @@ from cxr_core.gate import (
     GateCheck,
     GateReport,
     checks_of,
+    glance_at,
     look,
     pixel_checks,
 )
-from cxr_core.gate_training.films import KEPT, Collection
+from cxr_core.gate_training.chimeras import chimera
+from cxr_core.gate_training.films import CHILDREN, KEPT, Collection
 from cxr_core.gate_training.pictures import (
     collage,
-    cropped,
     cut_up,
     page_of_text,
     screenshot,
@@ -39,14 +40,23 @@ from cxr_core.gate_training.pictures import (
 )
 from cxr_core.images import Facts, Radiograph, read_radiograph
 from cxr_core.phantom import thorax
-from cxr_core.preprocess import to_square
+from cxr_core.preprocess import Box, to_square
 from cxr_core.ranking import auroc
 
 FEW = 30
-ADULT = 18.0
 MADE = 200  # pictures of each made kind
-# Of a film, the middle quarter of its area; and all but its lower 40 %, where the bases lie.
-QUARTER, WITHOUT_BASES = (0.25, 0.25, 0.75, 0.75), (0.0, 0.0, 1.0, 0.6)
+# What is left of a film, in shares of its sides.
+PARTS = {
+    "central quarters of films": (0.25, 0.25, 0.75, 0.75),
+    "films with the bases cut off": (0.0, 0.0, 1.0, 0.6),
+    "films with the apices cut off": (0.0, 0.4, 1.0, 1.0),
+    "films with the right flank cut off": (0.4, 0.0, 1.0, 1.0),
+    "films with the left flank cut off": (0.0, 0.0, 0.6, 1.0),
+    "films without their lowest fifth": (0.0, 0.0, 1.0, 0.8),
+}
+# Borders of one grey on all four sides, each so wide a share of the film's width.
+BORDER, GREYS = 0.15, {"black": 0.0, "grey": 0.5, "white": 1.0}
+UNDER_AGE = "NIH, under 18 years"
 FULL_SIZE = "pediatric at full size"
 # A film whose header says MONOCHROME1 though it is MONOCHROME2: read as told, it is inverted,
 # and rightly refused for it: it is no good film, and no group scores it.
@@ -132,8 +142,9 @@ def unchanged(film: Radiograph) -> Radiograph:
 
 def see(gate: Classifier, film: Radiograph, file: str, *, measured: bool = True) -> Seen:
     """Run every check that looks at the picture; without `measured`, those of the network."""
-    glimpse = look(gate, film)
-    measures = pixel_checks(film) if measured else ()
+    glance = glance_at(film)
+    glimpse = look(gate, glance)
+    measures = pixel_checks(film, glance) if measured else ()
     report = GateReport((*measures, *checks_of(glimpse, gate)))
     return Seen(file, report, float(glimpse.kind[FRONTAL]))
 
@@ -192,6 +203,28 @@ def mirrored(film: Radiograph) -> Radiograph:
     return _with(film, film.pixels[:, ::-1])
 
 
+def part_of(box: Box) -> Change:
+    """Cut out one part, its box in shares of the sides."""
+    left, top, right, bottom = box
+
+    def change(film: Radiograph) -> Radiograph:
+        height, width = film.pixels.shape
+        rows = slice(round(top * height), round(bottom * height))
+        return _with(film, film.pixels[rows, round(left * width) : round(right * width)])
+
+    return change
+
+
+def bordered(grey: float) -> Change:
+    """Lay a film on one grey that shows on all sides."""
+
+    def change(film: Radiograph) -> Radiograph:
+        wide = round(BORDER * film.pixels.shape[1])
+        return _with(film, np.pad(film.pixels, wide, constant_values=np.float32(grey)))
+
+    return change
+
+
 def _with(film: Radiograph, pixels: np.ndarray) -> Radiograph:
     return replace(film, pixels=np.ascontiguousarray(pixels))
 
@@ -230,18 +263,11 @@ def frontal_groups(data: Path, frontal: dict[str, Collection]) -> dict[str, Sour
     """Gather frontal films that trained nothing and chose nothing."""
     nih = frontal["nih"]
     root = nih.folder
-    known = {film.patient for film in (*nih.train, *nih.validation)}
-    children = [
-        film
-        for film in index(root).films
-        if film.age_years is not None and film.age_years < ADULT and film.patient not in known
-    ]
     tested = {
         "pediatric test, 224 px": paths_of(frontal["pediatric"].folder, frontal["pediatric"].test),
         FULL_SIZE: sorted((data / "pediatric_fullres").rglob("*.jp*g")),
         "NIH test patients, PA": paths_of(root, [f for f in nih.test if f.view == "PA"]),
         "NIH test patients, AP": paths_of(root, [f for f in nih.test if f.view == "AP"]),
-        "NIH, under 18 years": paths_of(root, children),
         "COVID radiography, held out": paths_of(frontal["covid"].folder, frontal["covid"].test),
         "DICOM, chest": [
             path
@@ -252,6 +278,12 @@ def frontal_groups(data: Path, frontal: dict[str, Collection]) -> dict[str, Sour
     made = [(f"phantom {seed}", partial(thorax, 512, 448, seed=seed)) for seed in range(PHANTOMS)]
     groups = {name: files(paths) for name, paths in tested.items()}
     return groups | {"computer-made films": list(made)}
+
+
+def children(frontal: dict[str, Collection]) -> Source:
+    """Gather the films of patients under 18 years that one training left out."""
+    part = frontal[CHILDREN]
+    return files(paths_of(part.folder, part.test))
 
 
 def frontal_rates(
@@ -331,10 +363,30 @@ def picture_groups(others: Collection) -> dict[str, Source]:
     return groups | {name: files(of(kinds), grey) for name, kinds in PICTURES.items()}
 
 
+def changed_groups(films: Source, seed: int) -> dict[str, Source]:
+    """Cut test films, and lay them in borders, at the size at which they come."""
+
+    def after(change: Change) -> Source:
+        return [(name, partial(_changed, change, read)) for name, read in _some(films, seed)]
+
+    whole = {f"films in even {name} borders": bordered(grey) for name, grey in GREYS.items()}
+    parts = {name: part_of(box) for name, box in PARTS.items()}
+    return {name: after(change) for name, change in (whole | parts).items()}
+
+
+def _some(films: Source, seed: int) -> Source:
+    chosen = np.random.default_rng(seed).choice(len(films), MADE, replace=False)
+    return [films[k] for k in chosen]
+
+
+def _changed(change: Change, read: Callable[[], Radiograph]) -> Radiograph:
+    return change(read())
+
+
 def made_groups(films: Source, seed: int) -> dict[str, Source]:
     """Make pictures of test films that are no whole, single film."""
     rng = np.random.default_rng(seed)
-    chosen = [films[k] for k in rng.choice(len(films), MADE, replace=False)]
+    chosen = _some(films, seed)
     squares = [to_square(read(), KEPT)[0] for _, read in chosen]
 
     def made(make: Callable[[int], np.ndarray]) -> Source:
@@ -342,13 +394,12 @@ def made_groups(films: Source, seed: int) -> dict[str, Source]:
         return [(f"made {k}", partial(_film, p)) for k, p in enumerate(pictures)]
 
     return {
-        "central quarters of films": made(lambda k: cropped(squares[k], QUARTER)),
-        "films with the bases cut off": made(lambda k: cropped(squares[k], WITHOUT_BASES)),
         "parts of films, at most a quarter": made(lambda k: window(squares[k], rng, (0.04, 0.25))),
         "films cut up": made(lambda k: cut_up(squares[k], rng)),
         "collages of films": made(lambda k: collage(squares[k : k + 4] or squares[:4], rng)),
         "films on a drawn screen": made(lambda k: screenshot(squares[k], rng)),
         "pages of text": made(lambda _: page_of_text(rng)),
+        "films' texture in other shapes": made(lambda k: chimera(lambda: squares[k], rng)),
     }
 
 
