@@ -342,20 +342,12 @@ def test_an_undone_inversion_inverts_the_windows_of_the_file(chest):
 
 @pytest.mark.parametrize("grey", [0.0, 0.4, 1.0])
 @pytest.mark.parametrize("size", [(256, 224), (700, 900)])
-def test_cropping_takes_even_borders_off_and_leaves_every_pixel_of_the_film(grey, size):
+def test_cropping_takes_even_borders_off_to_the_pixel(grey, size):
     # A phantom has even borders of its own; this film is busy up to its edges.
     pixels = 0.2 + 0.6 * np.random.default_rng(4).random(size, np.float32)
     up, left = size[0] // 4, size[1] // 3
     film = film_of(np.pad(pixels, ((up, up // 2), (left, left // 2)), constant_values=grey))
-    cropped = mended(film, Mend("borders", "", "")).pixels
-    # What is left of a border is less than a 128th of the side.
-    slack = [-(-side // 128) for side in film.pixels.shape]
-    height, width = cropped.shape
-    assert size[0] <= height <= size[0] + 2 * slack[0]
-    assert size[1] <= width <= size[1] + 2 * slack[1]
-    (top, before), corner = np.argwhere(cropped != np.float32(grey))[0], pixels[0, 0]
-    assert cropped[top, before] == corner
-    assert_array_equal(cropped[top : top + size[0], before : before + size[1]], pixels)
+    assert_array_equal(mended(film, Mend("borders", "", "")).pixels, pixels)
 
 
 def test_a_picture_of_one_grey_has_nothing_to_crop():

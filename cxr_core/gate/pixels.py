@@ -6,6 +6,7 @@ within even borders of any grey: they are no part of the film.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,7 +70,7 @@ def within_borders(square: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def inside(square: NDArray[np.uint8]) -> tuple[slice, slice]:
     """Say which rows and columns of a uint8 (S, S) square lie within even borders, or all."""
-    rows, columns = _busy(square)
+    rows, columns = _busy(square, 255 * EVEN)
     least = len(square) / LEAST_INSIDE
     if rows.stop - rows.start < least or columns.stop - columns.start < least:
         return slice(0, len(square)), slice(0, len(square))
@@ -77,8 +78,10 @@ def inside(square: NDArray[np.uint8]) -> tuple[slice, slice]:
 
 
 def without_borders(radiograph: Radiograph) -> NDArray[np.float32]:
-    """Cut even borders off a film at its full size, to within a 128th of its sides."""
-    return _cut_out(radiograph.pixels, glance_at(radiograph))
+    """Cut even borders off a film at its full size, to the pixel: a thin frame misleads models."""
+    near = _cut_out(radiograph.pixels, glance_at(radiograph))
+    film = near[_busy(near, EVEN)]
+    return film if film.size else near
 
 
 def _cut_out(pixels: NDArray[np.float32], glance: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -189,20 +192,25 @@ def _sharpness(glance: NDArray[np.float32]) -> GateCheck:
 
 
 def _borders(glance: NDArray[np.uint8]) -> GateCheck:
-    down, across = ((found.stop - found.start) / len(glance) for found in _busy(glance))
+    down, across = ((found.stop - found.start) / len(glance) for found in _busy(glance, 255 * EVEN))
     return _measured(
         BORDERS,
         1 - down * across,
         _Range(*BORDERED, above=True),
         "The chest fills the picture.",
-        "Wide borders of one grey surround the film, and the model reads them with it.",
+        "Wide borders of one grey surround the film, and can turn the model's answer.",
         "Crop the picture to the film, or have it cropped here.",
     )
 
 
-def _busy(square: NDArray[np.uint8]) -> tuple[slice, slice]:
-    """Find the rows and columns inside borders of one grey; empty where all is of one grey."""
-    found = (np.flatnonzero(square.std(axis=axis) > 255 * EVEN) for axis in (1, 0))
+def _busy(pixels: NDArray[Any], even: float) -> tuple[slice, slice]:
+    """Find the rows and columns inside borders of one grey; empty where all is of one grey.
+
+    Args:
+        pixels: (H, W).
+        even: The spread up to which a row or column is of one grey.
+    """
+    found = (np.flatnonzero(pixels.std(axis=axis) > even) for axis in (1, 0))
     rows, columns = (
         slice(int(busy[0]), int(busy[-1]) + 1) if len(busy) else slice(0, 0) for busy in found
     )
