@@ -101,6 +101,7 @@ def test_every_recipe_goes_from_folder_to_registered_model(name, phantom_folder,
         "model.keras",
         "model.onnx",
         "predictions.csv",
+        "repeatability.json",
         "validation.csv",
     ]
     card, report, table = load_card("made"), load_evaluation("made"), load_predictions("made")
