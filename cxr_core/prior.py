@@ -6,6 +6,7 @@ shown; compared are log-odds before calibration, against the model's own repeata
 films, even where it crosses the operating point.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -20,6 +21,7 @@ from cxr_core.repeatability import log_odds
 from cxr_core.wording import means_absence
 
 Relation = Literal["earlier", "later", "undated", "another patient", "unchecked"]
+_DATE, _SEX = re.compile(r"\d{8}"), re.compile("[MF]")
 Verdict = Literal["more", "less", "within repeatability", "not known"]
 
 
@@ -28,25 +30,44 @@ def related(prior: StudyReference | None, current: StudyReference | None) -> Rel
 
     Returns:
         "earlier" or "later": of the same patient, by study date and time; "undated": of the
-        same patient, but which came first is not known; "another patient": the patient IDs
-        differ, or birth date or sex contradict one that is the same; "unchecked": one of
-        them does not say whose it is.
+        same patient, but which came first is not known; "another patient": patient IDs,
+        birth dates or sexes that both state contradict each other; "unchecked": no patient ID
+        that both state has the same name, or without names the same birth date, beside it.
     """
     if prior is None or current is None:
         return "unchecked"
     ids = prior.patient_id.strip(), current.patient_id.strip()
-    if not all(ids):
-        return "unchecked"
-    told = ((prior.birth_date, current.birth_date), (prior.sex, current.sex))
-    if ids[0] != ids[1] or any(one and other and one != other for one, other in told):
+    told = (
+        ids,
+        _both(_DATE, prior.birth_date, current.birth_date),
+        _both(_SEX, prior.sex.upper(), current.sex.upper()),
+    )
+    if any(one and other and one != other for one, other in told):
         return "another patient"
+    names = _words(prior.patient_name), _words(current.patient_name)
+    # An ID alone is no proof: devices write "0" or "ANONYMOUS", and hospitals count from one.
+    alike = names[0] == names[1] if all(names) else all(told[1])
+    if not all(ids) or not alike:
+        return "unchecked"
     days = taken_on(prior), taken_on(current)
     if days[0] is None or days[1] is None:
         return "undated"
     first, second = ((day, one.study_time) for day, one in zip(days, (prior, current), strict=True))
-    if first[0] == second[0] and (not first[1] or not second[1] or first[1] == second[1]):
+    digits = min(len(first[1]), len(second[1]))  # "0900" may be any second of that minute
+    if first[0] == second[0] and first[1][:digits] == second[1][:digits]:
         return "undated"
     return "earlier" if first < second else "later"
+
+
+def _both(form: re.Pattern[str], one: str, other: str) -> tuple[str, str]:
+    """Return two values where both are as they should be, else nothing to compare."""
+    values = one.strip(), other.strip()
+    return values if all(map(form.fullmatch, values)) else ("", "")
+
+
+def _words(name: str) -> list[str]:
+    """Return the parts of a name in any order and case, as two devices may write one."""
+    return sorted(re.split(r"[\^\s=,]+", name.strip("^ ").upper())) if name.strip("^ ") else []
 
 
 def taken_on(reference: StudyReference | None) -> date | None:

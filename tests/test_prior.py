@@ -35,6 +35,15 @@ def on(day: str, time: str = "", **more: str):
         (on("20250503", patient_id=""), on("20250510", patient_id=""), "unchecked"),
         (None, on("20250510"), "unchecked"),
         (on("20250503"), None, "unchecked"),
+        (on("20250503", patient_id="", sex="M"), on("20250510"), "another patient"),
+        (on("20250503", patient_name="OTHER^ONE"), on("20250510"), "unchecked"),
+        (on("20250503", patient_name="Quillon Zebedee"), on("20250510"), "earlier"),
+        (on("20250503", patient_name="", birth_date=""), on("20250510"), "unchecked"),
+        (on("20250503", patient_name=""), on("20250510"), "earlier"),
+        (on("20250503", sex="O"), on("20250510"), "earlier"),
+        (on("20250503", sex="f"), on("20250510"), "earlier"),
+        (on("20250503", birth_date="1951"), on("20250510"), "earlier"),
+        (on("20250503", "0900"), on("20250503", "090000"), "undated"),
     ],
 )
 def test_only_headers_say_whose_films_they_are_and_which_came_first(prior, current, relation):

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
+from hashlib import sha256
 from io import BytesIO
 from typing import Any
 
@@ -204,7 +205,8 @@ class Archive:
         for done, place in enumerate(places):
             if progress is not None:
                 progress("Films", done, len(places))
-            yield Fetched(self._film(place), _title(study, done + 1, len(places)))
+            data = self._film(place)
+            yield Fetched(data, _title(study, done + 1, len(places), data))
         if progress is not None:
             progress("Films", len(places), len(places))
 
@@ -411,7 +413,11 @@ def _uid(text: str) -> str:
     return text
 
 
-def _title(study: Study, number: int, films: int) -> str:
-    """Call a film by kind and day; who it is of is in its header."""
+def _title(study: Study, number: int, films: int, data: bytes) -> str:
+    """Call a film by kind and day, and by its digest: films of two patients never look alike.
+
+    Who it is of is in its header.
+    """
     day = f" of {study.day}" if study.day else ""
-    return f"{study.modality}{day}" + (f", film {number} of {films}" if films > 1 else "")
+    which = f", film {number} of {films}" if films > 1 else ""
+    return f"{study.modality}{day}{which}, {sha256(data).hexdigest()[:8]}"

@@ -2,7 +2,10 @@
 
 import argparse
 import sys
+from collections.abc import Callable
 from datetime import datetime
+from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +46,29 @@ def _report(options: argparse.Namespace) -> int:
 
     now = datetime.now().astimezone().replace(microsecond=0)
     record = read_film(load_classifier(card.name), radiograph, now)
+    whose = partial(_whose, options.film, radiograph.digest)
     if form is not None:
-        _write(options.output, _written(record, form, options.film))
+        _write(options.output, _written(record, form, whose))
     told = f" Wrote {options.output}" if form is not None else ""
     print(f"{record.headline.rstrip('.')}.{told}")
-    return 0 if to is None else _send(record, to, options)
+    return 0 if to is None else _send(record, to, whose(), synthetic=options.synthetic_study)
+
+
+def _whose(film: Path, digest: str) -> Any:
+    """Read whose film it is, from the very file that was answered.
+
+    Raises:
+        ArgumentError: When another one lies there by now.
+    """
+    from cxr_core.images import read_study_reference
+
+    data = film.read_bytes()
+    if sha256(data).hexdigest() != digest:
+        raise ArgumentError(
+            f"'{film}' was changed while it was read, so that nobody knows whose answer this is. "
+            "Ask again."
+        )
+    return read_study_reference(data)
 
 
 def _form(options: argparse.Namespace) -> str | None:
@@ -80,17 +101,15 @@ def _destination(options: argparse.Namespace) -> Any:
     return found
 
 
-def _send(record: Any, to: Any, options: argparse.Namespace) -> int:
+def _send(record: Any, to: Any, whose: Any, *, synthetic: bool) -> int:
     """Send the answer, say and keep what became of it; return the exit status."""
     from cxr_core.archive.sending import send
-    from cxr_core.images import read_study_reference
     from cxr_core.records import Records, wanted
 
-    whose = read_study_reference(options.film.read_bytes())
-    sent = send(record, whose, to, synthetic=options.synthetic_study)
+    sent = send(record, whose, to, synthetic=synthetic)
+    print(sent.sentence, file=sys.stdout if sent.done else sys.stderr)
     if wanted():
         Records().add(sent.event)
-    print(sent.sentence, file=sys.stdout if sent.done else sys.stderr)
     return 0 if sent.done else 1
 
 
@@ -103,10 +122,9 @@ def _write(path: Path, made: bytes) -> None:
         ) from error
 
 
-def _written(record: Any, form: str, film: Path) -> bytes:
+def _written(record: Any, form: str, whose: Callable[[], Any]) -> bytes:
     """Write a reading in one form; only what an archive files learns whose film it is."""
     from cxr_core import export
-    from cxr_core.images import read_study_reference
 
     if form == "pdf":
         return export.reading_pdf(record)
@@ -117,4 +135,4 @@ def _written(record: Any, form: str, film: Path) -> bytes:
         "sr": export.structured_report,
         "secondary-capture": export.secondary_capture,
     }
-    return writers[form](record, read_study_reference(film.read_bytes()))
+    return writers[form](record, whose())

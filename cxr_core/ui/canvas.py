@@ -127,10 +127,13 @@ def show(film: Film, panes: Sequence[Pane], region: Box | None, asked: Asked | N
 def _send(film: Film, sent: dict[str, Film]) -> str:
     """Send a film, unless it is among those sent; return its name, which is that of its pixels.
 
-    So a mended film is another.
+    So a mended film is another, and so is one of another header.
     """
-    pixels = _greys(film.shown, film.radiograph.facts.bits)
-    name = blake2b(pixels.tobytes(), digest_size=16).hexdigest()
+    pixels, facts = _greys(film.shown, film.radiograph.facts.bits), film.radiograph.facts
+    # The same pixels may come with another header: lengths are measured by each one's own.
+    told = (pixels.shape, film.radiograph.pixels.shape, facts.pixel_spacing_mm, facts.spacing_at)
+    head = repr((*told, facts.windows)).encode()
+    name = blake2b(head + pixels.tobytes(), digest_size=16).hexdigest()
     if name not in sent:
         _keep_sent(film, name, pixels, f"film-bytes-{len(sent)}")
         sent[name] = film

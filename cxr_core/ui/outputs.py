@@ -25,6 +25,7 @@ from cxr_core.ui.session import Explained, Film, Reading
 from cxr_core.ui.widgets import plain
 
 NOT_READY = "No map: it was not on screen yet."
+NOT_CHECKED = "No map: it was not checked on this film yet."
 
 
 def save(
@@ -174,6 +175,8 @@ def _on_screen(
     found, check = reading.maps.get(asked), reading.checks.get(asked)
     if found is None:
         return None, NOT_READY
+    if check is None and found.values.any():
+        return None, NOT_CHECKED  # it may yet be withheld
     return report.shown_or_why(
         reading.prediction,
         reading.model_input,

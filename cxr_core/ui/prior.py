@@ -26,7 +26,7 @@ from cxr_core.ui.canvas import Pane
 from cxr_core.ui.session import Film, Session
 from cxr_core.wording import spoken
 
-NOBODY = "Nobody checked that both films are of one patient: their headers do not say."
+NOBODY = "Nobody checked that both films are of one patient: their headers do not prove it."
 ANOTHER = "Not compared: the headers of these two films name different patients."
 LATER = "Not compared: that film is the later one. Show it, and this one becomes its prior."
 UNDATED = "The headers name one patient, but not which film came first: that is your word."

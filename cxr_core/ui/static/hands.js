@@ -35,6 +35,7 @@ class Hands {
   drag(event) {
     const before = this.down.get(event.pointerId);
     if (!before) return;
+    if (!this.pane.film) return this.forget(event); // another one is on its way
     const { pane } = this, { view } = pane.viewer, now = pane.point(event);
     const far = Math.hypot(now[0] - this.start[0], now[1] - this.start[1]);
     const dense = pane.canvas.width / pane.canvas.clientWidth;
@@ -61,6 +62,7 @@ class Hands {
 
   release(event) {
     const known = this.down.has(event.pointerId), alone = this.down.size === 1;
+    if (!this.pane.film) return this.forget(event);
     const { pane } = this, measures = known && pane.rulers.begun;
     if (measures && this.moved) pane.rulers.finish();
     this.forget(event);

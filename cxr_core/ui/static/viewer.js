@@ -5,7 +5,7 @@
 const PLAIN = { opacity: 50, threshold: 0, style: "both", linked: false, colours: 0 };
 const STYLES = ["heatmap", "contour", "both"];
 const NAMES = {
-  i: "invert", f: "fit", 1: "exact", 0: "reset", l: "link", t: "turn", w: "window", c: "colours",
+  i: "invert", f: "fit", 1: "exact", 0: "reset", k: "link", t: "turn", w: "window", c: "colours",
   m: "measure", backspace: "undo", delete: "undo", "?": "help",
 };
 const BUTTONS = [

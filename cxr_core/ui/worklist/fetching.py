@@ -91,11 +91,12 @@ def _fetch(worklist: Worklist, settings: WebArchive, study: Study) -> None:
     def show(what: str, done: int, total: int) -> None:
         bar.progress(done / total, f"Fetching: {done} of {total} films")
 
+    # A click elsewhere ends this at once: then it is what stands there.
+    st.session_state[SAID] = "Not all films came before something else was done: take it in again."
     try:
         with Archive(settings) as archive:
             for film in archive.films(study, show):
-                worklist.receive(film.title, film.data)
-                came += 1
+                came += worklist.receive(film.title, film.data)
         st.session_state[SAID] = f"{came} film{'s' * (came != 1)} taken in."
     except CxrError as error:
         st.session_state[SAID] = f"{came} of the study's films came, then none. {error}"

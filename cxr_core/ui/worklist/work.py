@@ -176,9 +176,10 @@ class Worklist:
         visible = [one for one in uploads if not Path(one.name).name.startswith(".")]
         self._enter([(one.name, one.getvalue(), "") for one in visible])
 
-    def receive(self, name: str, data: bytes) -> None:
-        """Put one file that came over the network on the list."""
+    def receive(self, name: str, data: bytes) -> bool:
+        """Put one file that came over the network on the list; say whether it is there."""
         self._enter([(name, data, "")])
+        return hashlib.sha256(data).hexdigest() in self.films
 
     def look(self) -> None:
         """Take in what came to the inbox, by itself; files are read where they lie.
@@ -283,11 +284,12 @@ class Worklist:
             known_bad = by_itself and film is not None and film.problem
             if film is None or (film.problem and not known_bad):
                 events.append(Event(digest=digest, what="listed", name=name))
+            study = _study(data)
             film = self.films.setdefault(digest, Filed(digest, at=_now()))
             self.entered.add(digest)
-            film.name, film.source = name, source
+            film.name, film.study, film.test_film = name, study, test_film or film.test_film
             film.problem = known_bad or ""
-            film.test_film, film.study = test_film or film.test_film, _study(data)
+            film.source = source  # last: from here on it can be opened
         self.unkept = journal.keep(*events)
 
     def _held(self) -> int:
@@ -302,6 +304,8 @@ class Worklist:
         here += [(source, test_film) for _, source, test_film in self.coming]
         lying = [source for source, drawn in here if isinstance(source, Path) and not drawn]
         self.aside = list(dict.fromkeys([*self.aside, *lying]))
+        # What was left out, as of a full list, is taken in now.
+        self.taken = {one for one in self.taken if one[0] in self.aside}
         self.asked_back.clear()
         self.films.clear()
         self.entered.clear()
@@ -326,10 +330,8 @@ class Worklist:
         if self.older is None:
             self.older = max(journal.standing() - len(events), 0)
         for event in events:
-            if event.digest not in self.films:
-                self.films[event.digest] = Filed(
-                    event.digest, event.name, event.at, problem=event.note
-                )
+            known = Filed(event.digest, event.name, event.at, problem=event.note)
+            self.films.setdefault(event.digest, known)  # the thread may have entered it meanwhile
         reads, self.seen = journal.known_of(list(self.films), *model)
         for digest, read in reads.items():
             self.films[digest].reads[model] = read
