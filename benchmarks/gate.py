@@ -22,7 +22,7 @@ WANTED = {
     ("refused", "other"): ">= 97 %",
     ("refused", "fault"): ">= 98 %",
 }
-FRONTAL = ("pediatric", "NIH", "COVID", "DICOM", "computer-made", "films in even")
+FRONTAL = ("pediatric", "NIH", "COVID", "DICOM", "computer-made", "films in even black")
 # Parts of which little is missing may pass: nothing is wanted of them.
 EITHER = "films without their lowest fifth"
 FAULTS = ("turned", "upside down", "inverted")

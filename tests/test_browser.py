@@ -282,7 +282,7 @@ def test_the_gate_refuses_says_why_and_mends_on_one_click(
     turned = "looks turned anticlockwise by 90 degrees"
     drop("turned", np.rot90(chest), turned, "Turn clockwise by 90 degrees")
     drop("part", chest[128:384, 112:336], "No answer: this does not look like one frontal chest")
-    borders = "Caution: wide borders of one grey surround the film"
+    borders = "No answer: wide borders of one grey surround the film"
     drop("in-borders", np.pad(chest, 100, constant_values=1), borders, "Crop the even borders")
     mended("Even borders cropped")
     expect(answer).not_to_contain_text("borders")
@@ -677,7 +677,7 @@ def test_the_reader_commits_before_the_answer_is_sent(
         show = page.get_by_role("button", name="Show the answer")
         expect(show).to_be_disabled()
         page.get_by_text("Absent", exact=True).click()
-        page.get_by_text("4", exact=True).click()
+        page.get_by_role("radio", name="4", exact=True).click()
         expect(show).to_be_enabled()
         show.click()
         assert "Flag" in answered(page)

@@ -90,9 +90,17 @@ def test_what_is_burnt_to_white_is_counted(share, verdict):
     assert verdict == "ok" or "burnt to white" in found.reason
 
 
-@pytest.mark.parametrize(("edge", "verdict"), [(8, "ok"), (20, "caution"), (42, "refuse")])
-@pytest.mark.parametrize("grey", [0.0, 0.4, 1.0])
-def test_even_borders_of_any_grey_are_told_and_nothing_else_is_measured_on_them(
+@pytest.mark.parametrize(
+    ("grey", "edge", "verdict"),
+    [
+        (0.0, 8, "ok"),
+        (0.0, 20, "caution"),
+        (0.0, 42, "refuse"),
+        *((grey, *case) for grey in (0.4, 1.0) for case in ((5, "ok"), (8, "caution"))),
+        *((grey, edge, "refuse") for grey in (0.4, 1.0) for edge in (14, 42)),
+    ],
+)
+def test_even_borders_are_told_the_more_so_if_not_black_and_nothing_else_is_measured_on_them(
     grey, edge, verdict
 ):
     inner = 0.05 + 0.9 * np.random.default_rng(3).random((128, 128 - 2 * edge))
@@ -390,10 +398,13 @@ def test_an_upside_down_and_inverted_film_passes_once_mended(made_card):
     assert check(faulty, made_card, age_years=3).verdict == "ok"
 
 
-@pytest.mark.parametrize(("wide", "verdict"), [(150, "caution"), (400, "refuse")])
-def test_a_film_in_borders_is_told_and_passes_once_cropped(made_card, wide, verdict):
+@pytest.mark.parametrize(
+    ("grey", "wide", "verdict"),
+    [(0, 150, "caution"), (0, 400, "refuse"), (1, 60, "refuse"), (0.5, 150, "refuse")],
+)
+def test_a_film_in_borders_is_told_and_passes_once_cropped(made_card, grey, wide, verdict):
     film = thorax(512, 448, seed=2)
-    framed = replace(film, pixels=np.pad(film.pixels, wide, constant_values=1))
+    framed = replace(film, pixels=np.pad(film.pixels, wide, constant_values=grey))
     report = check(framed, made_card, age_years=3)
     assert [one.name for one in report.by_verdict(verdict)] == ["borders"]
     assert report.verdict == verdict
