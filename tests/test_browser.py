@@ -639,7 +639,7 @@ def test_many_films_are_read_in_turn_opened_and_found_again(
         expect(page.get_by_text("2 of 2 on the list")).to_be_visible()
         answered(page)
         expect(page.get_by_text(second)).to_be_visible()
-        page.keyboard.press("k")
+        page.keyboard.press("l")
         expect(standing).to_contain_text("2 of 3 films flagged")
         expect(page.get_by_text("seen ")).to_have_count(2)
 
