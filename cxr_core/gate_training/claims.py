@@ -19,6 +19,7 @@ def limits(frontal: Mapping[str, Collection], others: Collection) -> tuple[str, 
         "A mirrored film is told by the side of the heart: situs inversus looks alike, so that it "
         "is only a caution.",
         "It knows the kinds of pictures it was shown; one that nobody thought of may pass.",
+        "Many films of which one side is cut away pass; the record has the rates by side. "
         f"Whether a chest is whole it learned from films of which {FILM_WINDOWS[CUT][1]:.0%} of "
         f"the area or less was left, or {ONE_SIDE[CUT][0]:.0%} of one side or more was cut away: "
         f"one with {ONE_SIDE[BETWEEN][0]:.0%} to {ONE_SIDE[BETWEEN][1]:.0%} of a side missing may "
