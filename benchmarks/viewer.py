@@ -102,12 +102,12 @@ async ([count, what]) => {
 # When the answer stands on the page, and when the film is drawn below it.
 WATCH = """
 globalThis.seen = {};
-const draw = CanvasRenderingContext2D.prototype.drawImage;
-CanvasRenderingContext2D.prototype.drawImage = function (...rest) {
+const draw = CanvasRenderingContext2D.prototype.putImageData;
+CanvasRenderingContext2D.prototype.putImageData = function (...rest) {
   draw.apply(this, rest);
-  if (seen.drawn || !globalThis.cxrViewer?.films.size) return;
-  this.getImageData(0, 0, 1, 1);
-  seen.drawn = performance.now();
+  if (seen.begun || !globalThis.cxrViewer?.films.size) return;
+  seen.begun = true;
+  queueMicrotask(() => (seen.drawn = performance.now())); // once all of it is drawn
 };
 new MutationObserver(() => {
   if (document.querySelector(".cxr-answer .verdict")) seen.answer ??= performance.now();

@@ -369,6 +369,76 @@ def test_the_whole_film_fits_and_around_it_is_black(either_room: Room) -> None:
 
 
 @browser_only
+def test_nothing_is_left_of_how_the_film_was_looked_at_before(either_room: Room) -> None:
+    """After each step, what is kept from frame to frame shows what a new viewer works out."""
+    room, film, other = either_room, chest(bits=12), chest("other")
+    hill = fitted(HILL, whole(film.shown))
+    room.send(film, hill)
+    stage = room.page.locator("canvas").first
+
+    def keys(*names: str) -> Callable[[], None]:
+        def press() -> None:
+            for name in names:
+                stage.press(name)
+
+        return press
+
+    steps: dict[str, Callable[[], None]] = {
+        "window": keys("Shift+ArrowUp", "Shift+ArrowLeft"),
+        "zoom": keys("+", "+", "+", "+"),
+        "move": keys("ArrowRight", "ArrowUp", "ArrowRight"),
+        "turn": keys("t"),
+        "move, turned": keys("ArrowDown", "ArrowLeft"),
+        "colours": keys("c"),
+        "opacity": lambda: room.slide("Opacity", 80),
+        "threshold": lambda: room.slide("Hide below", 40),
+        "style": lambda: room.press("Contour"),
+        "invert": keys("i"),
+        "another map": lambda: room.draw(
+            film, fitted(bump(8, 8, (0.6, 0.4), 0.3), whole(film.shown))
+        ),
+        "another film": lambda: room.send(other, hill),
+        "the film again": lambda: room.send(film, hill),
+        "two panes": lambda: room.draw(film, hill, PLAIN),
+        "one pane": lambda: room.draw(film, PLAIN),
+    }
+    before = room.pixels()
+    for name, step in steps.items():
+        step()
+        kept = room.pixels()
+        assert kept.shape != before.shape or (kept != before).any(), f"{name} changes something"
+        room.page.evaluate(
+            """() => {
+              const { viewer } = document.querySelector(".viewer");
+              for (const pane of viewer.panes)
+                if (pane.painter.pen) pane.painter = new pane.painter.constructor(pane.canvas);
+                else pane.painter.begin();
+              viewer.refresh();
+            }"""
+        )
+        assert (room.pixels() == kept).all(), f"{name}: as drawn anew"
+        before = kept
+
+
+@browser_only
+def test_both_ways_of_drawing_agree_where_the_film_is_reduced(chromium: Any) -> None:
+    film = film_of(thorax(1500, 1200, seed=3).pixels, bits=12)
+    drawn = []
+    for script in (WITH_WEBGL, WITHOUT_WEBGL):
+        for room in rooms(chromium, script):
+            room.send(film, fitted(HILL, whole(film.shown)))
+            room.press("Heatmap")
+            drawn.append([room.pixels()])
+            for key in "+++":
+                room.page.keyboard.press(key)
+            drawn[-1].append(room.pixels())
+    for webgl, plain in zip(*drawn, strict=True):
+        apart = np.abs(webgl - plain)
+        assert apart.mean() < 1
+        assert (apart <= 4).mean() > 0.99
+
+
+@browser_only
 def test_webgl_in_software_is_declined(chromium: Any) -> None:
     for room in rooms(chromium, ""):
         film = chest()

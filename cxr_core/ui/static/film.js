@@ -6,7 +6,8 @@
 
 function add(held, [width, height], pixels) {
   if (held.sheets.some((sheet) => sheet.width === width)) return;
-  held.sheets.push({ width, height, pixels: pixels() });
+  const sent = pixels(), greys = held.bytes === 2 ? new Uint16Array(sent.buffer) : sent;
+  held.sheets.push({ width, height, pixels: sent, greys });
   held.sheets.sort((one, two) => one.width - two.width);
   document.dispatchEvent(new CustomEvent(ARRIVED));
 }

@@ -1,13 +1,19 @@
 // Draws one pane where the browser has no WebGL 2, or none that a graphics processor draws: the
 // same picture, on a plain canvas.
+//
+// The film is laid out in tiles, counted from its first corner. Each keeps the greys that lie under
+// its pixels, and what the map leaves of them and adds: so a window that opens only puts the ones
+// through the others, and a film that moves only works out the tiles that come into view.
 
-const MARGIN = 2; // pixels of a sheet around what is seen, for smoothing
+const TILE = 64; // pixels of the canvas
+const MOST_FINE = 2.5; // pixels of a sheet for one of the canvas, beyond which a half will do
+const WHOLE = [0, 0, 1, 1];
+const CLEAR = 0xff000000; // of a veil: adds nothing, leaves the film
 
 class SoftwarePainter {
   constructor(canvas) {
     this.pen = canvas.getContext("2d", { willReadFrequently: true });
-    this.sheet = document.createElement("canvas"); // the film through its window
-    this.through = "";
+    this.tiles = new Map();
   }
 
   end() {}
@@ -18,155 +24,194 @@ class SoftwarePainter {
 
   // See Pane.paint for what it is given.
   paint(film, sheet, layer, where, look) {
-    const { pen } = this, { canvas } = pen;
+    const { pen } = this, seen = new Map(), before = this.under;
     pen.fillStyle = "#000";
-    pen.fillRect(0, 0, canvas.width, canvas.height);
-    if (!film) return;
-    const box = where.around([0, 0, 1, 1]);
-    const left = Math.max(0, Math.ceil(box[0])), top = Math.max(0, Math.ceil(box[1]));
-    const right = Math.min(canvas.width, Math.floor(box[2]));
-    const bottom = Math.min(canvas.height, Math.floor(box[3]));
-    if (right - left < 1 || bottom - top < 1) return;
-    this.lay(film, sheet, where, look.window);
-    if (!layer) return;
-    const area = { left, top, width: right - left, height: bottom - top };
-    const values = this.evidence(film, layer, where, area);
-    const shown = pen.getImageData(left, top, area.width, area.height);
-    if (look.heat) this.colour(shown.data, values, layer, look);
-    if (look.lined) this.line(shown.data, values, layer, look, area, steepest(film, layer, where));
-    pen.putImageData(shown, left, top);
-  }
-
-  // Draw what is seen of a sheet, and no more of it.
-  lay(film, sheet, where, window) {
-    const { pen } = this, { canvas } = pen, { scale, cos, sin, origin } = where;
-    const corners = [[0, 0], [canvas.width, canvas.height]].map((point) => where.under(point));
-    const seen = (axis, cells) => {
-      const ends = corners.map((corner) => corner[axis] * cells).sort((one, two) => one - two);
-      const first = Math.max(0, Math.floor(ends[0]) - MARGIN);
-      return [first, Math.min(cells, Math.ceil(ends[1]) + MARGIN) - first];
-    };
-    const [x, width] = seen(0, sheet.width), [y, height] = seen(1, sheet.height);
-    this.develop(film, sheet, [x, y, width, height], window);
-    const across = film.width / sheet.width, down = film.height / sheet.height;
-    pen.save();
-    pen.setTransform(scale * cos, scale * sin, -scale * sin, scale * cos, ...origin);
-    pen.imageSmoothingQuality = "high";
-    pen.drawImage(this.sheet, x * across, y * down, width * across, height * down);
-    pen.restore();
-  }
-
-  develop(film, sheet, area, [low, high]) {
-    const through = `${film.film} ${sheet.width} ${area} ${low} ${high}`;
-    if (this.through === through) return;
-    this.through = through;
-    const { bytes } = film, { pixels } = sheet, most = bytes === 2 ? 65535 : 255;
-    const shades = new Uint32Array(most + 1), one = new Uint8ClampedArray(1);
-    for (let k = 0; k <= most; k++) {
-      one[0] = (255 * (k / most - low)) / (high - low);
-      shades[k] = 0xff000000 | (one[0] * 0x010101); // alike in either order of bytes but for alpha
+    pen.fillRect(0, 0, pen.canvas.width, pen.canvas.height);
+    this.under = same(before, [sheet, where?.scale, where?.turn]);
+    this.over = same(this.over, [layer, layer?.table, ...Object.values({ ...look, window: 0 })]);
+    this.through = same(this.through, look.window);
+    for (const box of film ? boxes(pen.canvas, where) : []) {
+      const name = box.join();
+      const tile = (this.under === before && this.tiles.get(name)) || new Tile(box, sheet, where);
+      if (tile.over !== this.over) tile.cover(layer, where, look);
+      if (tile.over !== this.over || tile.through !== this.through) tile.draw(film, look.window);
+      Object.assign(tile, { over: this.over, through: this.through });
+      pen.putImageData(tile.image, where.origin[0] + box[0], where.origin[1] + box[1]);
+      seen.set(name, tile);
     }
-    const [left, top, width, height] = area, image = new ImageData(width, height);
-    const drawn = new Uint32Array(image.data.buffer);
-    for (let row = 0, k = 0; row < height; row++) {
-      let from = bytes * ((top + row) * sheet.width + left);
-      for (let column = 0; column < width; column++, from += bytes)
-        drawn[k++] = shades[bytes === 2 ? pixels[from] + 256 * pixels[from + 1] : pixels[from]];
-    }
-    Object.assign(this.sheet, { width, height });
-    this.sheet.getContext("2d").putImageData(image, 0, 0);
+    this.tiles = seen;
   }
+}
 
-  // The map at every pixel of an area of the canvas.
-  evidence(film, layer, where, area) {
-    const { scale, turn } = where, key = [film.film, scale, turn, where.origin,
-      area.left, area.top, area.width, area.height].join();
-    // The same while only the window is opened.
-    if (this.found?.layer !== layer || this.found.key !== key)
-      this.found = { layer, key, values: this.sampled(film, layer, where, area) };
-    return this.found.values;
-  }
+// What was held before, where it is what is now: then all that follows from it holds, too.
+function same(before, now) {
+  return before?.every((one, k) => one === now[k]) ? before : now;
+}
 
-  sampled(film, layer, where, area) {
-    const [left, top, across, down] = layer.square, { cos, sin, origin } = where;
-    // Along each axis of the canvas: which cells, and how far from the first to the second.
-    const steps = (turned, from, count, begun, length, start, share, cells) => {
-      const first = new Int32Array(count), part = new Float32Array(count);
-      for (let k = 0; k < count; k++) {
-        const place = (turned * (from + k + 0.5 - begun)) / (length * where.scale);
-        const at = Math.min(Math.max((start + place * share) * cells - 0.5, 0), cells - 1);
-        first[k] = Math.min(Math.floor(at), Math.max(cells - 2, 0));
-        part[k] = at - first[k];
-      }
-      return { first, part };
-    };
-    const lying = sin !== 0; // the film's columns run along the canvas's rows
-    const alongX = [area.left, area.width, origin[0]], alongY = [area.top, area.height, origin[1]];
-    const columns = steps(
-      lying ? sin : cos, ...(lying ? alongY : alongX), film.width, left, across, layer.width);
-    const rows = steps(
-      lying ? -sin : cos, ...(lying ? alongX : alongY), film.height, top, down, layer.height);
-    const found = new Float32Array(area.width * area.height), least = layer.signed ? -1 : 0;
-    const { values, width, height } = layer, right = Math.min(1, width - 1);
-    const below = height > 1 ? width : 0;
-    for (let y = 0, k = 0; y < area.height; y++)
-      for (let x = 0; x < area.width; x++) {
-        const column = lying ? y : x, row = lying ? x : y;
-        const cell = rows.first[row] * width + columns.first[column];
-        const part = columns.part[column], deep = rows.part[row];
-        const one = values[cell] * (1 - part) + values[cell + right] * part;
-        const two = values[cell + below] * (1 - part) + values[cell + below + right] * part;
-        found[k++] = Math.min(Math.max(one * (1 - deep) + two * deep, least), 1);
-      }
+// The tiles of a film that are seen: left, top, width and height, from the film's first corner.
+function boxes({ width, height }, { film, scale, cos, sin, origin }) {
+  const across = film.width * scale, down = film.height * scale;
+  const spans = (end, room, origin) => {
+    const first = Math.round(Math.min(end, 0)), last = Math.round(Math.max(end, 0)), found = [];
+    const from = Math.floor(Math.max(first, -origin) / TILE) * TILE;
+    for (let at = from; at < Math.min(last, room - origin); at += TILE)
+      found.push([Math.max(at, first), Math.min(at + TILE, last)]);
     return found;
+  };
+  const columns = spans(cos * across - sin * down, width, origin[0]);
+  return spans(sin * across + cos * down, height, origin[1]).flatMap(([top, bottom]) =>
+    columns.map(([left, right]) => [left, top, right - left, bottom - top]));
+}
+
+class Tile {
+  constructor(box, sheet, where) {
+    this.box = box;
+    const fine = fitting(sheet, where.film.width * where.scale);
+    this.greys = sampled(fine.greys, fine, WHOLE, box, where, true);
+    this.image = new ImageData(box[2], box[3]);
+    // Colours, weighed by their shares; in the fourth place how much is left of the film.
+    this.veil = new Uint8ClampedArray(this.image.data.length);
   }
 
-  colour(shown, values, layer, look) {
-    const { table, signed } = layer, { threshold, opacity } = look;
-    for (let k = 0, to = 0; k < values.length; k++, to += 4) {
-      if (Math.abs(values[k]) < threshold) continue;
-      const row = 4 * Math.floor(signed ? values[k] * 127 + 128.5 : values[k] * 255 + 0.5);
-      const share = (table[row + 3] / 255) * opacity;
-      if (!share) continue;
-      shown[to] += (table[row] - shown[to]) * share;
-      shown[to + 1] += (table[row + 1] - shown[to + 1]) * share;
-      shown[to + 2] += (table[row + 2] - shown[to + 2]) * share;
+  cover(layer, where, look) {
+    const { box, veil } = this, [x, y, width, height] = box, inks = new Uint32Array(veil.buffer);
+    inks.fill(CLEAR);
+    if (!layer) return;
+    const far = look.lined ? Math.ceil(look.reach + 0.5) : 0, wide = width + 2 * far;
+    const around = [x - far, y - far, wide, height + 2 * far];
+    const values = sampled(layer.values, layer, layer.square, around, where, false);
+    const least = layer.signed ? -1 : 0;
+    for (let k = 0; k < values.length; k++) values[k] = Math.min(Math.max(values[k], least), 1);
+    if (look.heat) this.colour(values, far, wide, layer, look);
+    if (look.lined) this.line(values, far, wide, layer, look, steepest(where.film, layer, where));
+  }
+
+  colour(values, far, wide, { table, signed }, { threshold, opacity }) {
+    const { veil, box: [, , width, height] } = this, inks = new Uint32Array(veil.buffer);
+    const mixed = new Uint8ClampedArray(table.length);
+    for (let to = 0; to < table.length; to += 4) {
+      const share = (table[to + 3] / 255) * opacity;
+      for (let part = 0; part < 3; part++) mixed[to + part] = table[to + part] * share;
+      mixed[to + 3] = 255 * (1 - share);
     }
+    const rows = new Uint32Array(mixed.buffer);
+    for (let y = 0, k = 0; y < height; y++)
+      for (let x = 0, at = (y + far) * wide + far; x < width; x++, k++, at++)
+        if (Math.abs(values[at]) >= threshold)
+          inks[k] = rows[Math.floor(signed ? values[at] * 127 + 128.5 : values[at] * 255 + 0.5)];
   }
 
-  line(shown, values, layer, look, { width, height }, steepest) {
+  line(values, far, wide, layer, look, steepest) {
+    const [, , width, height] = this.box, { level, signed } = layer, reach = look.reach + 0.5;
     const strength = Math.min(1, 2 * look.opacity), near = (share) => Math.min(Math.max(share, 0), 1);
-    const sides = layer.signed ? [1, -1] : [1], far = Math.ceil(look.reach + 0.5);
+    const sides = signed ? [1, -1] : [1], steps = [-far, 0, far];
     // As in the shader: beside a step that stops short of the level there is no line.
-    const crosses = (x, y, k, where) => {
-      for (const down of [-far, 0, far])
-        for (const across of [-far, 0, far]) {
-          const inside = x + across >= 0 && x + across < width && y + down >= 0 && y + down < height;
-          if (inside && values[k + across + down * width] >= where !== values[k] >= where) return true;
-        }
-      return false;
-    };
+    const crosses = (at, where) => steps.some((down) => steps.some((across) =>
+      values[at + across + down * wide] >= where !== values[at] >= where));
     for (let y = 0, k = 0; y < height; y++)
-      for (let x = 0; x < width; x++, k++) {
-        const away = layer.signed ? Math.abs(values[k]) - layer.level : values[k] - layer.level;
-        if (Math.abs(away) >= (look.reach + 0.5) * steepest) continue;
-        const across = values[x + 1 < width ? k + 1 : k] - values[x ? k - 1 : k];
-        const down = values[y + 1 < height ? k + width : k] - values[y ? k - width : k];
-        const steep = Math.max(Math.hypot(across, down) / 2, 1e-12);
+      for (let x = 0, at = (y + far) * wide + far; x < width; x++, k++, at++) {
+        const value = values[at];
+        if (Math.abs((signed ? Math.abs(value) : value) - level) >= reach * steepest) continue;
+        const across = values[at + 1] - values[at - 1], down = values[at + wide] - values[at - wide];
+        const steep = Math.max(Math.sqrt(across * across + down * down) / 2, 1e-12);
         sides.forEach((sign, side) => {
-          const away = Math.abs(values[k] - sign * layer.level) / steep;
-          if (away >= look.reach + 0.5 || !crosses(x, y, k, sign * layer.level)) return;
-          this.blend(shown, k, [0, 0, 0], near(look.reach + 0.5 - away) * 0.55 * strength);
-          this.blend(shown, k, layer.lines[side].map((part) => 255 * part),
-            near(look.reach / 2 + 0.5 - away) * strength);
+          const away = Math.abs(value - sign * level) / steep;
+          if (away >= reach || !crosses(at, sign * level)) return;
+          this.blend(k, [0, 0, 0], near(reach - away) * 0.55 * strength);
+          this.blend(k, layer.lines[side], near(look.reach / 2 + 0.5 - away) * strength);
         });
       }
   }
 
-  blend(shown, k, colour, share) {
-    for (let part = 0; part < 3; part++)
-      shown[4 * k + part] += (colour[part] - shown[4 * k + part]) * share;
+  blend(k, [red, green, blue], share) {
+    [255 * red, 255 * green, 255 * blue, 0].forEach((ink, part) => {
+      this.veil[4 * k + part] += (ink - this.veil[4 * k + part]) * share;
+    });
   }
+
+  // The film through its window, and through the veil.
+  draw({ bytes }, [low, high]) {
+    const { greys, veil, image: { data } } = this, most = bytes === 2 ? 65535 : 255;
+    const gain = 1 / (most * (high - low)), black = low / (high - low);
+    for (let k = 0, to = 0; k < greys.length; k++, to += 4) {
+      const left = Math.min(Math.max(greys[k] * gain - black, 0), 1) * veil[to + 3];
+      data[to] = veil[to] + left;
+      data[to + 1] = veil[to + 1] + left;
+      data[to + 2] = veil[to + 2] + left;
+      data[to + 3] = 255;
+    }
+  }
+}
+
+// A sheet with at most so many times as many pixels as are shown along each side: halved, and kept
+// so beside it, while it has more.
+function fitting(sheet, shown) {
+  if (sheet.width <= MOST_FINE * shown) return sheet;
+  sheet.half ??= halved(sheet);
+  return fitting(sheet.half, shown);
+}
+
+function halved({ width: wide, height: tall, greys }) {
+  const width = wide >> 1, height = tall >> 1, half = new Float32Array(width * height);
+  for (let y = 0, to = 0; y < height; y++)
+    for (let x = 0, at = 2 * y * wide; x < width; x++, at += 2)
+      half[to++] = (greys[at] + greys[at + 1] + greys[at + wide] + greys[at + wide + 1]) / 4;
+  return { width, height, greys: half };
+}
+
+// What lies under each pixel of a box of the canvas, counted from the film's first corner: of a
+// sheet or a map with so many cells, over a square of which the film lies. Bilinear, with
+// half-pixel centres; `averaged` as in the shader where cells are smaller than pixels.
+function sampled(values, cells, square, box, { film, scale, cos, sin }, averaged) {
+  const lying = sin !== 0; // the film's columns run along the canvas's rows
+  const [x, y, width, height] = box, [left, top, across, down] = square;
+  const wide = lying ? [y, height] : [x, width], tall = lying ? [x, width] : [y, height];
+  const columns = along(wide, cells.width, left,
+    ((lying ? sin : cos) * across) / (film.width * scale), averaged);
+  const rows = along(tall, cells.height, top,
+    ((lying ? -sin : cos) * down) / (film.height * scale), averaged);
+  return summed(values, cells.width, columns, rows, lying);
+}
+
+// Along one axis: the first cell under each pixel, and what that and those after it are worth.
+function along([from, count], cells, begun, share, averaged) {
+  const step = share * cells, taps = averaged ? Math.max(1, Math.ceil(Math.abs(step) - 0.01)) : 1;
+  const reach = Math.min(Math.ceil((Math.abs(step) * (taps - 1)) / taps) + 2, cells);
+  const first = new Int32Array(count), worth = new Float32Array(count * reach);
+  for (let k = 0; k < count; k++) {
+    const at = (tap) => Math.min(Math.max(
+      begun * cells + (from + k + (tap + 0.5) / taps) * step - 0.5, 0), cells - 1);
+    first[k] = Math.min(Math.floor(Math.min(at(0), at(taps - 1))), cells - reach);
+    for (let tap = 0; tap < taps; tap++) {
+      const whole = Math.floor(at(tap)), part = at(tap) - whole, to = k * reach + whole - first[k];
+      worth[to] += (1 - part) / taps;
+      if (part) worth[to + 1] += part / taps;
+    }
+  }
+  return { first, worth, reach, count };
+}
+
+// Summed along the rows that are needed, then down the columns.
+function summed(values, wide, columns, rows, lying) {
+  const { first, worth, reach, count } = columns, { first: tops, worth: shares } = rows;
+  const top = Math.min(tops[0], tops[rows.count - 1]);
+  const bottom = Math.max(tops[0], tops[rows.count - 1]) + rows.reach;
+  const strip = new Float32Array((bottom - top) * count);
+  for (let row = top, to = 0; row < bottom; row++)
+    for (let k = 0, part = 0; k < count; k++) {
+      let from = row * wide + first[k], sum = 0;
+      for (const end = from + reach; from < end; from++, part++) sum += values[from] * worth[part];
+      strip[to++] = sum;
+    }
+  const found = new Float32Array(count * rows.count);
+  const [right, below] = lying ? [rows.count, 1] : [1, count];
+  for (let j = 0, part = 0; j < rows.count; j++)
+    for (let row = tops[j] - top, end = row + rows.reach; row < end; row++, part++) {
+      const share = shares[part];
+      for (let k = 0, from = row * count, to = j * below; k < count; k++, to += right)
+        found[to] += strip[from++] * share;
+    }
+  return found;
 }
 
 // The most that a map changes from one pixel of the canvas to the next.

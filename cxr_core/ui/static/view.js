@@ -58,12 +58,12 @@ function greysAt(film, shares) {
 }
 
 function counted({ sheets, bytes }) {
-  const [{ width, height, pixels }] = sheets, most = bytes === 2 ? 65535 : 255;
+  const [{ width, height, greys }] = sheets, most = bytes === 2 ? 65535 : 255;
   const counts = new Float64Array(most + 1);
   let total = 0, low = most, high = 0;
   for (let y = 0, k = 0; y < height; y++)
-    for (let x = 0; x < width; x++, k += bytes) {
-      const grey = bytes === 2 ? pixels[k] + 256 * pixels[k + 1] : pixels[k];
+    for (let x = 0; x < width; x++, k++) {
+      const grey = greys[k];
       if (grey < low) low = grey;
       if (grey > high) high = grey;
       const aside = Math.min(x, width - 1 - x) < MIDDLE * width ||
