@@ -68,6 +68,12 @@ def _one_round(chromium: str, film: bytes) -> tuple[float, float, float]:
     return took[0], took[1], busy[0]
 
 
+def _environment() -> dict[str, str]:
+    """Return that of a user, whose Python keeps what it compiled for the next start."""
+    kept = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    return kept | {"TF_CPP_MIN_LOG_LEVEL": "3"}
+
+
 @contextmanager
 def server() -> Iterator[tuple[str, int]]:
     """Run the app on a free port; yield its address and its process."""
@@ -77,7 +83,7 @@ def server() -> Iterator[tuple[str, int]]:
     process = subprocess.Popen(
         [sys.executable, "-m", "streamlit", "run", "app.py", f"--server.port={port}"],
         cwd=ROOT,
-        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
+        env=_environment(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

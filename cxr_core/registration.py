@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.fft import irfft2, next_fast_len, rfft2
 from scipy.ndimage import gaussian_filter, map_coordinates
-from scipy.optimize import minimize
 
 from cxr_core.images import Radiograph
 
@@ -225,6 +224,8 @@ def _best_shifts(current: _Picture, laid: list[_Picture]) -> tuple[Floats, Float
 
 def _improved(pair: tuple[_Picture, _Picture], move: _Move, step: int) -> _Move:
     """Climb to the best move close to one that was found on a grid of `step` pixels."""
+    from scipy.optimize import minimize  # slow to load, and the app's first answer needs none
+
     one = 1 / step
     units = np.array([2 * one, 2 * one, one, one])  # as far as they move the film's edge
     corners = np.vstack([np.zeros(4), np.eye(4)])

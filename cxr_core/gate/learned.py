@@ -211,7 +211,9 @@ def _rounded(chance: float) -> float:
 def _extent(glimpse: Glimpse, most: float) -> GateCheck:
     value, limit = _rounded(glimpse.cut), f"probability that it is cut away below {most:.2g}"
     if glimpse.cut < most:
-        return GateCheck("extent", value, limit, "ok", "Nothing was seen to be cut away; many cut films pass.")
+        return GateCheck(
+            "extent", value, limit, "ok", "Nothing was seen to be cut away; many cut films pass."
+        )
     reason = "The chest does not seem to be whole: a part of it is cut away."
     mend = "Use the whole film, with both lungs on it from top to base and from side to side."
     return GateCheck("extent", value, limit, "refuse", reason, mend)

@@ -8,6 +8,7 @@ from importlib import import_module
 from threading import Thread
 from typing import Any
 
+from starlette.responses import FileResponse
 from streamlit.runtime import get_instance
 from streamlit.runtime.fragment import MemoryFragmentStorage
 from streamlit.runtime.pages_manager import PagesManager
@@ -18,6 +19,9 @@ from cxr_core.errors import CxrError
 LOG = logging.getLogger("cxr_core.ui")
 # Seconds between two looks for closed tabs.
 LOOK = 15
+# A browser's first visit fetches some megabytes of scripts: with the 64 kB at a time of Starlette
+# (1.10) each of many pieces waits for its turn among what the server makes ready meanwhile.
+FileResponse.chunk_size = 1 << 20
 # What the reading page imports, which takes longer than what it does.
 PARTS = ("outputs", "reader", "viewer", "widgets", "worklist")
 

@@ -6,13 +6,15 @@ classifiers (read-only) and the public record of each model.
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from threading import Lock
+from threading import BoundedSemaphore, Lock
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -543,6 +545,26 @@ def examined(
             progress=progress,
         )
     return reading.checks[asked]
+
+
+# Half of the processor makes maps, the other half answers.
+_working = BoundedSemaphore(max(1, (os.cpu_count() or 1) // 2))
+
+
+@contextmanager
+def in_turn(waiting: Callable[[], None]) -> Iterator[None]:
+    """Do slow work when it is this reader's turn: ten at once would keep all answers waiting.
+
+    Args:
+        waiting: Called again and again until then. It draws something, for that is where
+            Streamlit stops the work of a reader who moves on.
+    """
+    while not _working.acquire(timeout=0.25):
+        waiting()
+    try:
+        yield
+    finally:
+        _working.release()
 
 
 def ask_about(reading: Reading, card: ModelCard, point: tuple[float, float] | None) -> None:

@@ -9,6 +9,7 @@ checked on this film once they are on screen, never before.
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from html import escape
 from pathlib import Path
 
@@ -215,7 +216,9 @@ def _work(
     waiting = [one for one in slots if one not in reading.maps]
     for one in waiting:
         doing = f"{words.method_name(one.method)}, looking for {wording.spoken(one.label)}"
-        session.attribution(reading, card, one, _telling(slots[one], doing))
+        telling = _telling(slots[one], doing)
+        with session.in_turn(partial(telling, 0, 1)):
+            session.attribution(reading, card, one, telling)
     if waiting:
         st.rerun()
     for one, slot in slots.items():
@@ -223,7 +226,9 @@ def _work(
         if shown is None or one in reading.checks or not shown.found.values.any():
             continue
         telling = _telling(slot, "Checking the map on this film", _caption(card, reading, shown))
-        if words.contradiction(one.method, session.examined(film, reading, card, one, telling)):
+        with session.in_turn(partial(telling, 0, 1)):
+            check = session.examined(film, reading, card, one, telling)
+        if words.contradiction(one.method, check):
             st.rerun()
         slot.html(_line(_caption(card, reading, shown)))
 
