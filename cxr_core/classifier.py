@@ -6,7 +6,6 @@ and where there is no graph.
 """
 
 import json
-import shutil
 import threading
 import zipfile
 from collections.abc import Sequence
@@ -19,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxr_core.calibration import probabilities
-from cxr_core.cards import ModelCard, check_name, load_card, model_folder, models_root, reading
+from cxr_core.cards import ModelCard, load_card, model_folder, reading
 from cxr_core.errors import ModelError, UnknownName
 from cxr_core.familiarity import Familiarity, Likeness, load_familiarity
 from cxr_core.preprocess import ModelInput, prepare
@@ -477,20 +476,3 @@ def _deflate(path: Path) -> None:
         for item in source.namelist():
             target.writestr(item, source.read(item), zipfile.ZIP_DEFLATED, 9)
     aside.replace(path)
-
-
-def publish(folder: Path, name: str, root: Path | None = None) -> Path:
-    """Move a finished bundle to models/NAME in one rename; an older one gives way.
-
-    Raises:
-        ArgumentError: When the name is not one a folder may have.
-    """
-    check_name(name)
-    target = (root or models_root()) / name
-    older = target.with_name(f".{name}.old")
-    shutil.rmtree(older, ignore_errors=True)
-    if target.exists():
-        target.replace(older)
-    folder.replace(target)
-    shutil.rmtree(older, ignore_errors=True)
-    return target

@@ -24,7 +24,7 @@ from cxr_core.cards import (
     models_root,
     reading,
 )
-from cxr_core.classifier import Classifier, publish, round_weights, write_bundle
+from cxr_core.classifier import Classifier, round_weights, write_bundle
 from cxr_core.datasets import DatasetIndex, Progress, index, overlap, pixel_cache
 from cxr_core.decisions import (
     PERTURBED,
@@ -56,6 +56,7 @@ from cxr_core.parts import (
 )
 from cxr_core.predictions import PredictionTable
 from cxr_core.preprocess import finish
+from cxr_core.publishing import changing, made, renewed
 from cxr_core.ranking import auroc
 from cxr_core.recipes import Recipe, get_recipe
 from cxr_core.reference import write_reference
@@ -345,9 +346,7 @@ def make_model(trained: Trained, progress: Progress | None = None) -> Path:
     }
     if trained.control:
         facts["control"] = _control(*trained.control, recipe)
-    aside = models_root() / f".{name}.new"
-    shutil.rmtree(aside, ignore_errors=True)
-    try:
+    with made(name) as aside:
         classifier = write_bundle(card, network, aside)
         chose = trained.parts["validation"]
         write_repeatability(aside, classifier, chose.squares[one_of_each(chose.films)], progress)
@@ -356,9 +355,7 @@ def make_model(trained: Trained, progress: Progress | None = None) -> Path:
         write_validation(aside / "validation.csv", held)
         shutil.copyfile(trained.run.table, aside / "history.csv")
         write_reference(aside, card, trained.parts, recipe, trained.root, progress)
-        return publish(aside, name)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    return models_root() / name
 
 
 def _write_record(folder: Path, card: ModelCard, table: PredictionTable) -> None:
@@ -388,30 +385,26 @@ def recalibrate(name: str, root: Path | None = None) -> ModelCard:
         ArgumentError: When a site's films decided it (`local_check`).
         ModelError: When a file of it is missing or damaged.
     """
-    card, folder = load_card(name, root), model_folder(name, root)
-    if "recalibrated" in card.training:
-        raise ArgumentError(
-            f"'{name}' was decided on the films of a site: check the model it was made of on "
-            "them again, and register another copy."
-        )
-    with reading(folder / "validation.csv"):
-        held = read_validation(folder / "validation.csv")
-        if held.labels != card.labels:  # thresholds would go to other labels, and nobody knew
-            raise ValueError(f"it is of {', '.join(held.labels)}, not {', '.join(card.labels)}")
-    table, decision = load_predictions(name, root), decide(held, get_recipe(card.recipe))
-    renewed = _decided(card, decision)
-    if renewed == card:
-        return card
-    scores = probabilities(logits_behind(card, table), renewed.calibration, card.activation)
-    aside = folder.with_name(f".{name}.new")
-    shutil.rmtree(aside, ignore_errors=True)
-    try:  # card and scores change together, or a second try would undo the wrong curves
-        shutil.copytree(folder, aside)
-        _write_record(aside, renewed, replace(table, y_score=scores))
-        publish(aside, name, root)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-    return renewed
+    with changing(name, root):
+        card, folder = load_card(name, root), model_folder(name, root)
+        if "recalibrated" in card.training:
+            raise ArgumentError(
+                f"'{name}' was decided on the films of a site: check the model it was made of on "
+                "them again, and register another copy."
+            )
+        with reading(folder / "validation.csv"):
+            held = read_validation(folder / "validation.csv")
+            if held.labels != card.labels:  # thresholds would go to others, and nobody knew
+                raise ValueError(f"it is of {', '.join(held.labels)}, not {', '.join(card.labels)}")
+        table, decision = load_predictions(name, root), decide(held, get_recipe(card.recipe))
+        anew = _decided(card, decision)
+        if anew == card:
+            return card
+        scores = probabilities(logits_behind(card, table), anew.calibration, card.activation)
+        # Card and scores change together, or a second try would undo the wrong curves.
+        with renewed(name, root) as aside:
+            _write_record(aside, anew, replace(table, y_score=scores))
+    return anew
 
 
 def renew_reference(
@@ -438,23 +431,17 @@ def renew_reference(
         ModelError: When it is shipped without its weights, or damaged.
         DataError: When these are not the films that trained it.
     """
-    card, folder = load_card(name, root), model_folder(name, root)
-    if not (folder / NETWORK).is_file():
-        raise ModelError(f"'{name}' is shipped without its weights: it sees no films.")
-    recipe = get_recipe(card.recipe)
-    dataset = _index(recipe, data, progress, layout, skip_damaged)
-    recipe = fit_labels(recipe, dataset)
-    own = own_films(card, dataset, recipe, root)
-    parts = {split: decoded(dataset, films, recipe, progress) for split, films in own.items()}
-    aside = folder.with_name(f".{name}.new")
-    shutil.rmtree(aside, ignore_errors=True)
-    try:
-        shutil.copytree(folder, aside)
-        found = write_reference(aside, card, parts, recipe, dataset.root, progress)
-        publish(aside, name, root)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-    return found
+    with changing(name, root):
+        card, folder = load_card(name, root), model_folder(name, root)
+        if not (folder / NETWORK).is_file():
+            raise ModelError(f"'{name}' is shipped without its weights: it sees no films.")
+        recipe = get_recipe(card.recipe)
+        dataset = _index(recipe, data, progress, layout, skip_damaged)
+        recipe = fit_labels(recipe, dataset)
+        own = own_films(card, dataset, recipe, root)
+        parts = {split: decoded(dataset, films, recipe, progress) for split, films in own.items()}
+        with renewed(name, root) as aside:
+            return write_reference(aside, card, parts, recipe, dataset.root, progress)
 
 
 def _decided(card: ModelCard, decision: Decision) -> ModelCard:

@@ -36,11 +36,12 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import logsumexp
 
 from cxr_core.cards import load_card, model_folder, reading
-from cxr_core.classifier import Classifier, load_classifier
+from cxr_core.classifier import Classifier, load_classifier, open_bundle
 from cxr_core.datasets import Film, Progress, pixel_cache
 from cxr_core.errors import ModelError
 from cxr_core.parts import open_folder, own_films
 from cxr_core.preprocess import normalise
+from cxr_core.publishing import changing, renewed
 from cxr_core.runtime import NETWORK
 
 FILE = "repeatability.json"
@@ -145,16 +146,17 @@ def measure(
 
     Raises:
         UnknownName: When there is no such model.
-        ModelError: When it came without its weights.
+        ModelError: When it came without its weights, or cannot be changed.
         DataError: When this is not the folder that it was trained on.
     """
-    classifier = load_classifier(name)
-    card = classifier.card
-    dataset, recipe = open_folder(card, data, layout)
-    films = own_films(card, dataset, recipe)["validation"]
-    some = [films[k] for k in one_of_each(films)]
-    squares = pixel_cache(dataset.root, some, card.preprocessing, progress)
-    return write_repeatability(model_folder(name), classifier, squares, progress)
+    with changing(name):
+        card = load_classifier(name).card
+        dataset, recipe = open_folder(card, data, layout)
+        films = own_films(card, dataset, recipe)["validation"]
+        some = [films[k] for k in one_of_each(films)]
+        squares = pixel_cache(dataset.root, some, card.preprocessing, progress)
+        with renewed(name) as aside:
+            return write_repeatability(aside, open_bundle(card, aside), squares, progress)
 
 
 def one_of_each(films: Sequence[Film]) -> list[int]:
@@ -182,14 +184,14 @@ def write_repeatability(
     Raises:
         ModelError: When its answers are not finite.
     """
-    card = classifier.card
+    card, weights = classifier.card, _digest(folder / NETWORK)  # of those that answer
     spread = within_film_spread(classifier, squares, progress=progress)
     if not np.isfinite(spread).all():
         raise ModelError(f"'{card.name}' answers varied films with no finite number.")
     found = Repeatability(
         model=card.name,
         version=card.version,
-        weights=_digest(folder / NETWORK),
+        weights=weights,
         date=datetime.now(UTC).date().isoformat(),
         command=f"python -m cxr_core repeatability --model {card.name} --data FOLDER",
         films=len(squares),

@@ -6,7 +6,6 @@ the trained network is told in `release`.
 """
 
 import csv
-import fcntl
 import hashlib
 import json
 import os
@@ -25,6 +24,7 @@ from cxr_core import codes
 from cxr_core.augmentation import ACQUISITION, MILD, TRAINING, augment
 from cxr_core.calibration import Calibration, probabilities
 from cxr_core.datasets import Progress
+from cxr_core.datasets.partial import claim
 from cxr_core.errors import TrainingError
 from cxr_core.heads import solve_head
 from cxr_core.networks import above, build_network, codes_layer, load_pretrained
@@ -256,21 +256,14 @@ class Run:
             self.folder.mkdir(parents=True, exist_ok=True)
             folder = os.open(self.folder, os.O_RDONLY)
         try:
-            self._lock(folder)
+            taken = (
+                f"Another training works in '{self.folder}'. Wait for it or stop it, or give this "
+                "one another --name."
+            )
+            claim(folder, TrainingError(taken))
             yield
         finally:
             os.close(folder)
-
-    def _lock(self, folder: int) -> None:
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise TrainingError(
-                f"Another training works in '{self.folder}'. Wait for it or stop it, or give this "
-                "one another --name."
-            ) from error
-        except OSError:
-            pass  # some network disks know no locks on folders; there, nobody is kept out
 
     @contextmanager
     def _told(self) -> Iterator[None]:

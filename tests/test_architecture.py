@@ -25,7 +25,7 @@ LEVELS = (
     {"evaluation"},
     {"predictions", "explanations", "wording"},
     {"agreement", "cards", "comparison", "scores", "mistakes"},
-    {"classifier"},
+    {"classifier", "publishing"},
     {"attribution", "gate", "recipes", "uncertainty"},
     {"decisions", "answering"},
     {"parts"},

@@ -21,11 +21,10 @@ from cxr_core.classifier import (
     Classifier,
     fold,
     load_classifier,
-    publish,
     round_weights,
     write_bundle,
 )
-from cxr_core.errors import ArgumentError, ModelError, UnknownName
+from cxr_core.errors import ModelError, UnknownName
 from cxr_core.networks import build_network, list_networks
 from cxr_core.preprocess import prepare
 
@@ -257,17 +256,3 @@ def test_a_card_whose_calibration_is_none_is_named(tmp_path, made_card):
     (tmp_path / "bad" / "card.json").write_text(json.dumps(card))
     assert list_models(tmp_path) == []
     assert damaged_models(tmp_path)[0].startswith("'card.json' of model 'bad' cannot be read")
-
-
-def test_publishing_replaces_in_one_rename(tmp_path):
-    root = tmp_path / "models"
-    root.mkdir()
-    for text in ("first", "second"):
-        aside = root / ".new"
-        aside.mkdir()
-        (aside / "card.json").write_text(text)
-        publish(aside, "made", root)
-        assert [path.name for path in root.iterdir()] == ["made"]
-        assert (root / "made" / "card.json").read_text() == text
-    with pytest.raises(ArgumentError, match="lower-case"):
-        publish(root / "made", "Made Up", root)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from cxr_core import repeatability
+from cxr_core.classifier import load_classifier
 from cxr_core.datasets import Film
 from cxr_core.errors import DataError, ModelError
 from cxr_core.preprocess import Preprocessing
@@ -20,6 +21,7 @@ from cxr_core.repeatability import (
     measure,
     one_of_each,
     within_film_spread,
+    write_repeatability,
 )
 
 SIZE = 64
@@ -135,3 +137,16 @@ def test_a_damaged_record_is_told_and_a_missing_one_is_none(models):
         load_repeatability("tiny")
     path.unlink()
     assert load_repeatability("tiny") is None
+
+
+def test_the_weights_on_record_are_those_that_were_measured(models, squares, monkeypatch):
+    classifier = load_classifier("tiny")
+    before = load_repeatability("tiny").weights
+
+    def exchanged(*args, **options):
+        (models / "tiny" / "model.keras").write_bytes(b"others")
+        return np.array([0.1])
+
+    monkeypatch.setattr(repeatability, "within_film_spread", exchanged)
+    found = write_repeatability(models / "tiny", classifier, squares)
+    assert found.weights == before

@@ -21,7 +21,7 @@ from typing import IO, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from cxr_core.errors import DataError
+from cxr_core.errors import CxrError, DataError
 
 FLUSH_EVERY = 256  # squares; at most so many are decoded again after a kill
 _LISTING = ".list"
@@ -197,6 +197,20 @@ def lock(descriptor: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def claim(descriptor: int, taken: CxrError) -> None:
+    """Lock an open file or folder; where the disk knows no such locks, nobody is kept out.
+
+    Raises:
+        CxrError: `taken`, when another has it.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise taken from error
+    except OSError:
+        pass
 
 
 @contextmanager

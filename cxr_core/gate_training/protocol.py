@@ -3,7 +3,6 @@
 import csv
 import hashlib
 import json
-import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import numpy as np
 
 from cxr_core.calibration import Calibration
 from cxr_core.cards import ModelCard, models_root
-from cxr_core.classifier import Classifier, publish, round_weights, write_bundle
+from cxr_core.classifier import Classifier, round_weights, write_bundle
 from cxr_core.datasets import Progress
 from cxr_core.errors import ArgumentError
 from cxr_core.gate import FRONTAL, LABELS, LOOK
@@ -31,6 +30,7 @@ from cxr_core.gate_training.trainings import (
     forget,
     train_plan,
 )
+from cxr_core.publishing import made
 
 NAME = "gate"
 STAGES = 4 + len(PLANS)  # of the measuring
@@ -78,9 +78,7 @@ def train_gate(
     shipped = trained[SHIPPED.name]
     gates = {name: _limited(one, seed, progress) for name, one in trained.items()}
     # From here on test films are looked at, and nothing is chosen any more.
-    aside = root / f".{NAME}.new"
-    shutil.rmtree(aside, ignore_errors=True)
-    try:
+    with made(NAME) as aside:
         gate = write_bundle(gates[SHIPPED.name].card, shipped.network, aside)
         gates[SHIPPED.name] = gate
         told, seen = measure(gates, trained, data, seed, progress)
@@ -88,9 +86,7 @@ def train_gate(
         (aside / "evaluation.json").write_text(text + "\n", "utf-8")
         _write_predictions(aside / "predictions.csv", seen)
         _write_history(aside / "history.csv", shipped.history)
-        return publish(aside, NAME)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    return root / NAME
 
 
 def _limited(trained: Trained, seed: int, progress: Progress | None) -> Classifier:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from cxr_core.calibration import Calibration, probabilities
 from cxr_core.cards import ModelCard, check_name, model_folder, models_root, reading
-from cxr_core.classifier import publish
 from cxr_core.decisions import (
     operating_rule,
     read_validation,
@@ -21,6 +20,7 @@ from cxr_core.decisions import (
 from cxr_core.errors import ArgumentError, DataError
 from cxr_core.local_check.measured import LocalCheck
 from cxr_core.local_check.suggestion import Suggestion, rule
+from cxr_core.publishing import made
 
 # What is not the weights' but was decided or measured on films.
 DECIDED = ("card.json", "evaluation.json", "predictions.csv", "validation.csv")
@@ -44,6 +44,7 @@ def register(found: LocalCheck, name: str, root: Path | None = None) -> ModelCar
     Raises:
         ArgumentError: When the name is not allowed or taken.
         DataError: When the films are too few to decide anything.
+        ModelError: When the models' folder is full, or cannot be written.
     """
     check_name(name)
     place = root or models_root()
@@ -54,10 +55,9 @@ def register(found: LocalCheck, name: str, root: Path | None = None) -> ModelCar
         )
     if found.suggestion is None:
         raise DataError(" ".join(["These films are too few to decide anything.", *found.notes]))
-    source, aside = model_folder(found.card.name, root), place / f".{name}.new"
+    source = model_folder(found.card.name, root)
     bare = probabilities(found.films.table.logits, Calibration(), found.card.activation)
-    shutil.rmtree(aside, ignore_errors=True)
-    try:
+    with made(name, root) as aside:
         aside.mkdir()
         for path in sorted(source.iterdir()):
             if path.is_file() and path.name not in DECIDED:
@@ -65,9 +65,6 @@ def register(found: LocalCheck, name: str, root: Path | None = None) -> ModelCar
         copy = _card(found, found.suggestion, name, _file_digest(source / "model.keras"))
         write_validation(aside / "validation.csv", found.films.table)
         write_record(aside, copy, found.suggestion.table, bare, found.suggestion.held)
-        publish(aside, name, root)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
     return copy
 
 
