@@ -21,7 +21,7 @@ from cxr_core.datasets import (
 )
 from cxr_core.decisions import VALIDATION, read_validation
 from cxr_core.errors import DataError
-from cxr_core.recipes import ANY, Protocol, Recipe, get_recipe
+from cxr_core.recipes import ANY, Protocol, Recipe
 
 PARTS = ("train", "validation", "test")
 
@@ -222,16 +222,23 @@ def films_to_score(
 
 
 def open_folder(
-    card: ModelCard, data: Path, layout: str | None = None
+    recipe: Recipe,
+    data: Path,
+    layout: str | None = None,
+    progress: Progress | None = None,
+    *,
+    skip_damaged: bool = False,
 ) -> tuple[DatasetIndex, Recipe]:
-    """Read a data folder as training read it.
+    """Read a data folder in whichever of a recipe's layouts it has.
+
+    Returns:
+        Its films, and the recipe with its labels as they fit them.
 
     Raises:
-        DataError: When it is laid out otherwise than the model's recipe reads.
+        DataError: When it is laid out otherwise.
     """
-    recipe = get_recipe(card.recipe)
     only = recipe.layouts[0] if len(recipe.layouts) == 1 else None
-    dataset = index(data, layout or only)
+    dataset = index(data, layout or only, progress, skip_damaged=skip_damaged)
     if dataset.layout not in recipe.layouts:
         raise DataError(
             f"'{data}' is laid out as {dataset.layout}; '{recipe.name}' reads "

@@ -25,7 +25,7 @@ from cxr_core.cards import (
     reading,
 )
 from cxr_core.classifier import Classifier, round_weights, write_bundle
-from cxr_core.datasets import DatasetIndex, Progress, index, overlap, pixel_cache
+from cxr_core.datasets import Progress, overlap, pixel_cache
 from cxr_core.decisions import (
     PERTURBED,
     PLAIN,
@@ -39,7 +39,7 @@ from cxr_core.decisions import (
     write_record,
     write_validation,
 )
-from cxr_core.errors import ArgumentError, DataError, ModelError, UnknownName
+from cxr_core.errors import ArgumentError, ModelError, UnknownName
 from cxr_core.familiarity import Familiarity
 from cxr_core.mistakes import coverage
 from cxr_core.networks import BACKBONES
@@ -48,7 +48,7 @@ from cxr_core.parts import (
     blacked_out,
     decoded,
     films_to_score,
-    fit_labels,
+    open_folder,
     own_films,
     prepare_parts,
     seen_digest,
@@ -135,33 +135,11 @@ def score_split(
         DataError: When the folder has no films of that split, or films that the model saw
             would be scored.
     """
-    dataset = _index(recipe, data, progress, layout, skip_damaged)
-    recipe, card = fit_labels(recipe, dataset), classifier.card
+    dataset, recipe = open_folder(recipe, data, layout, progress, skip_damaged=skip_damaged)
+    card = classifier.card
     films = films_to_score(dataset, recipe, split, card.training.get("seed", 0), card.data_digest)
     squares = pixel_cache(data, films, card.preprocessing, progress)
     return score(classifier, Part(films, squares, targets(films, recipe)), split, progress)
-
-
-def _index(
-    recipe: Recipe,
-    data: Path,
-    progress: Progress | None,
-    layout: str | None,
-    skip_damaged: bool,
-) -> DatasetIndex:
-    """Read a data folder in whichever of the recipe's layouts it has.
-
-    Raises:
-        DataError: When it has another one.
-    """
-    only = recipe.layouts[0] if len(recipe.layouts) == 1 else None
-    dataset = index(data, layout or only, progress, skip_damaged=skip_damaged)
-    if dataset.layout not in recipe.layouts:
-        raise DataError(
-            f"'{data}' is laid out as {dataset.layout}; '{recipe.name}' reads "
-            f"{' or '.join(recipe.layouts)}."
-        )
-    return dataset
 
 
 def train(
@@ -230,8 +208,7 @@ def train(
     if epoch is not None:
         run = Run(runs / (trained_as or recipe.model))
         run.require(epoch, recipe)
-    dataset = _index(recipe, data, progress, layout, skip_damaged)
-    recipe = fit_labels(recipe, dataset)
+    dataset, recipe = open_folder(recipe, data, layout, progress, skip_damaged=skip_damaged)
     parts = prepare_parts(dataset, recipe, seed, progress)
     network = fit(
         recipe,
@@ -435,9 +412,9 @@ def renew_reference(
         card, folder = load_card(name, root), model_folder(name, root)
         if not (folder / NETWORK).is_file():
             raise ModelError(f"'{name}' is shipped without its weights: it sees no films.")
-        recipe = get_recipe(card.recipe)
-        dataset = _index(recipe, data, progress, layout, skip_damaged)
-        recipe = fit_labels(recipe, dataset)
+        dataset, recipe = open_folder(
+            get_recipe(card.recipe), data, layout, progress, skip_damaged=skip_damaged
+        )
         own = own_films(card, dataset, recipe, root)
         parts = {split: decoded(dataset, films, recipe, progress) for split, films in own.items()}
         with renewed(name, root) as aside:

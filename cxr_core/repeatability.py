@@ -42,6 +42,7 @@ from cxr_core.errors import ModelError
 from cxr_core.parts import open_folder, own_films
 from cxr_core.preprocess import normalise
 from cxr_core.publishing import changing, renewed
+from cxr_core.recipes import get_recipe
 from cxr_core.runtime import NETWORK
 
 FILE = "repeatability.json"
@@ -134,7 +135,12 @@ def _digest(path: Path) -> str:
 
 
 def measure(
-    name: str, data: Path, *, layout: str | None = None, progress: Progress | None = None
+    name: str,
+    data: Path,
+    *,
+    layout: str | None = None,
+    skip_damaged: bool = False,
+    progress: Progress | None = None,
 ) -> Repeatability:
     """Measure a registered model on its validation films, and write the record beside it.
 
@@ -142,6 +148,7 @@ def measure(
         name: The model.
         data: The folder that it was trained on.
         layout: Of the folder; found out by default.
+        skip_damaged: Leave damaged TFRecord shards out, as the training did.
         progress: Told how far it is.
 
     Raises:
@@ -151,7 +158,9 @@ def measure(
     """
     with changing(name):
         card = load_classifier(name).card
-        dataset, recipe = open_folder(card, data, layout)
+        dataset, recipe = open_folder(
+            get_recipe(card.recipe), data, layout, progress, skip_damaged=skip_damaged
+        )
         films = own_films(card, dataset, recipe)["validation"]
         some = [films[k] for k in one_of_each(films)]
         squares = pixel_cache(dataset.root, some, card.preprocessing, progress)

@@ -33,6 +33,7 @@ from cxr_core.gate import GateReport
 from cxr_core.images import Radiograph, load_radiograph
 from cxr_core.parts import open_folder, own_films
 from cxr_core.phantom import png_bytes, thorax
+from cxr_core.recipes import get_recipe
 from cxr_core.release import renew_reference
 from cxr_core.screening import prepare_film, screen
 from cxr_core.ui import session
@@ -311,7 +312,7 @@ def test_the_command_makes_the_same_again(tiny, phantom_folder, capsys, tiny_rec
 @pytest.mark.slow
 def test_films_that_chose_are_those_of_the_bundle_however_they_are_dealt_now(tiny, phantom_folder):
     card, table = load_card("tiny"), tiny / "validation.csv"
-    dataset, recipe = open_folder(card, phantom_folder)
+    dataset, recipe = open_folder(get_recipe(card.recipe), phantom_folder)
     dealt = own_films(card, dataset, recipe)
     assert {film.file for film in dealt["validation"]} == set(read_validation(table).files)
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from cxr_core import repeatability
+from cxr_core.__main__ import main
 from cxr_core.classifier import load_classifier
-from cxr_core.datasets import Film
+from cxr_core.datasets import Film, index
 from cxr_core.errors import DataError, ModelError
 from cxr_core.preprocess import Preprocessing
 from cxr_core.repeatability import (
@@ -102,7 +103,7 @@ def test_training_measures_it(models):
 
 
 def test_the_command_measures_the_same_again(models, phantom_folder, tiny_recipe, monkeypatch):
-    monkeypatch.setattr("cxr_core.parts.get_recipe", lambda _: tiny_recipe)
+    monkeypatch.setattr("cxr_core.repeatability.get_recipe", lambda _: tiny_recipe)
     trained = load_repeatability("tiny")
     (models / "tiny" / FILE).unlink()
     again = measure("tiny", phantom_folder)
@@ -112,7 +113,7 @@ def test_the_command_measures_the_same_again(models, phantom_folder, tiny_recipe
 
 
 def test_another_folder_cannot_say(models, tmp_path, phantom_folder, tiny_recipe, monkeypatch):
-    monkeypatch.setattr("cxr_core.parts.get_recipe", lambda _: tiny_recipe)
+    monkeypatch.setattr("cxr_core.repeatability.get_recipe", lambda _: tiny_recipe)
     shutil.copytree(phantom_folder, tmp_path / "fewer")
     next((tmp_path / "fewer" / "train" / "NORMAL").iterdir()).unlink()
     with pytest.raises(DataError, match="is not the folder that trained 'tiny'"):
@@ -150,3 +151,19 @@ def test_the_weights_on_record_are_those_that_were_measured(models, squares, mon
     monkeypatch.setattr(repeatability, "within_film_spread", exchanged)
     found = write_repeatability(models / "tiny", classifier, squares)
     assert found.weights == before
+
+
+def test_the_command_leaves_damaged_shards_out_when_asked(
+    models, phantom_folder, tiny_recipe, monkeypatch, capsys
+):
+    monkeypatch.setattr("cxr_core.repeatability.get_recipe", lambda _: tiny_recipe)
+    asked = []
+
+    def noted(*given, skip_damaged):
+        asked.append(skip_damaged)
+        return index(*given)  # of these folders none has shards
+
+    monkeypatch.setattr("cxr_core.parts.index", noted)
+    command = ["repeatability", "--model", "tiny", "--data", str(phantom_folder)]
+    assert main([*command, "--skip-damaged"]) == 0
+    assert asked == [True]

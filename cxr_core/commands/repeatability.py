@@ -14,6 +14,7 @@ def add_repeatability(commands: Commands) -> None:
     command.add_argument("--model", required=True)
     command.add_argument("--data", type=Path, required=True, metavar="FOLDER")
     command.add_argument("--layout", help="such as class-folders; found out by default")
+    command.add_argument("--skip-damaged", action="store_true", help="leave damaged shards out")
     command.add_argument("--json", action="store_true")
     command.set_defaults(run=_repeatability)
 
@@ -21,7 +22,13 @@ def add_repeatability(commands: Commands) -> None:
 def _repeatability(options: argparse.Namespace) -> None:
     from cxr_core.repeatability import measure
 
-    found = measure(options.model, options.data, layout=options.layout, progress=ShownProgress())
+    found = measure(
+        options.model,
+        options.data,
+        layout=options.layout,
+        skip_damaged=options.skip_damaged,
+        progress=ShownProgress(),
+    )
     if options.json:
         print_json(found.to_json())
         return

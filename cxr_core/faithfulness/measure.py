@@ -70,7 +70,7 @@ from cxr_core.parts import open_folder, seen_films
 from cxr_core.predictions import PredictionTable
 from cxr_core.preprocess import ModelInput, prepare
 from cxr_core.ranking import ROUNDS
-from cxr_core.recipes import ANY, Recipe
+from cxr_core.recipes import ANY, Recipe, get_recipe
 
 RANDOM_ORDERS = 4
 # Methods of more forward passes than this are measured, of models of many labels, on those
@@ -122,7 +122,7 @@ def measure(
     if films is not None and films < 1:
         raise ArgumentError(f"films must be at least 1, but {films} came.")
     classifier = load_classifier(name)
-    folder = open_folder(classifier.card, data, layout)
+    folder = open_folder(get_recipe(classifier.card.recipe), data, layout)
     bench = _Bench(classifier, _sister(classifier, sister), *folder, load_predictions(name))
     labels = measured_labels(bench.table, classifier.card)
     count = films or default_films(classifier.network, len(labels))

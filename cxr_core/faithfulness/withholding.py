@@ -18,6 +18,7 @@ from cxr_core.datasets import DatasetIndex, Film, read_film
 from cxr_core.errors import DataError
 from cxr_core.parts import open_folder, own_films
 from cxr_core.preprocess import prepare
+from cxr_core.recipes import get_recipe
 
 FILMS, LEAST_SHARE = 40, 0.05
 SEED = 0
@@ -69,7 +70,7 @@ def measure_agreement(classifier: Classifier, data: Path, count: int = FILMS) ->
         DataError: When the folder is another one, or none of the films is flagged, or none of
             those has maps that can be compared.
     """
-    dataset, recipe = open_folder(classifier.card, data)
+    dataset, recipe = open_folder(get_recipe(classifier.card.recipe), data)
     films = own_films(classifier.card, dataset, recipe)["validation"]
     found = list(islice(_agreements(classifier, dataset, films), count))
     known = tuple(value for value in found if value is not None)
