@@ -294,6 +294,12 @@ def own_films(
         DataError: When the folder is not the one that the model learned from.
         ModelError: When the table of its validation films is damaged.
     """
+    recalibrated = card.training.get("recalibrated")
+    if recalibrated is not None:
+        raise DataError(
+            f"'{card.name}' is '{recalibrated['from']}' with decisions from a site's films, not "
+            "those that trained it. Name that model."
+        )
     films = seen_films(dataset, recipe, card, root)
     if films is None:
         raise DataError(

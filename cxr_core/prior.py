@@ -37,6 +37,9 @@ def related(prior: StudyReference | None, current: StudyReference | None) -> Rel
     if prior is None or current is None:
         return "unchecked"
     ids = prior.patient_id.strip(), current.patient_id.strip()
+    issuers = prior.issuer.strip(), current.issuer.strip()
+    if all(issuers) and issuers[0] != issuers[1]:
+        ids = "", ""  # numbers of two hospitals: neither the same nor another says anything
     told = (
         ids,
         _both(_DATE, prior.birth_date, current.birth_date),

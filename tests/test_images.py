@@ -990,6 +990,8 @@ def test_the_study_reference_says_whose_film_it_is() -> None:
     )
     for secret in (IDENTIFIER, "ZEBEDEE", DATE, "19510607", "1.2.826.0.1.1.77"):
         assert secret not in repr(reference) + str(reference)
+    issued = read_study_reference(dicom(GREY, IssuerOfPatientID="NORTH"))
+    assert issued is not None and issued.issuer == "NORTH" and "NORTH" not in repr(issued)
     silent = read_study_reference(dicom(GREY, PatientName=None, PatientID="", StudyDate=None))
     assert silent is not None
     assert (silent.patient_name, silent.patient_id, silent.study_date) == ("", "", "")

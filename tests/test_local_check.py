@@ -29,6 +29,7 @@ from cxr_core.cards import (
     split_integrity,
 )
 from cxr_core.classifier import load_classifier
+from cxr_core.datasets import DatasetIndex
 from cxr_core.decisions import PLAIN, ValidationTable, decide, read_validation
 from cxr_core.errors import ArgumentError, DataError
 from cxr_core.local_check import (
@@ -42,6 +43,7 @@ from cxr_core.local_check import (
     register,
 )
 from cxr_core.local_check.suggestion import _folds, _told_at
+from cxr_core.parts import own_films
 from cxr_core.phantom import write_dataset
 from cxr_core.predictions import evaluate_table
 from cxr_core.recipes import get_recipe
@@ -305,6 +307,12 @@ def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_of_a_copy_nobody_asks_what_trained_it(models):
+    copy = register(measure(load_card("made"), site(300)), "made-here")
+    with pytest.raises(DataError, match=r"'made-here' is 'made' with .* Name that model"):
+        own_films(copy, DatasetIndex(models, "class-folders", (), ()), get_recipe(copy.recipe))
 
 
 def test_a_copy_has_its_own_name_version_and_record_and_the_model_stays(models):

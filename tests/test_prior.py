@@ -44,6 +44,14 @@ def on(day: str, time: str = "", **more: str):
         (on("20250503", sex="f"), on("20250510"), "earlier"),
         (on("20250503", birth_date="1951"), on("20250510"), "earlier"),
         (on("20250503", "0900"), on("20250503", "090000"), "undated"),
+        (on("20250503", issuer="NORTH"), on("20250510", issuer="NORTH "), "earlier"),
+        (on("20250503", issuer="NORTH"), on("20250510"), "earlier"),
+        (on("20250503", issuer="NORTH"), on("20250510", issuer="SOUTH"), "unchecked"),
+        (
+            on("20250503", patient_id="A", issuer="NORTH"),
+            on("20250510", patient_id="B", issuer="SOUTH"),
+            "unchecked",
+        ),
     ],
 )
 def test_only_headers_say_whose_films_they_are_and_which_came_first(prior, current, relation):

@@ -35,7 +35,8 @@ _FACTS = (
 # In the order of the fields of `film.StudyReference`.
 IDENTIFIERS = (
     "PatientID PatientName StudyInstanceUID SeriesInstanceUID SOPInstanceUID StudyDate StudyTime "
-    "StudyID AccessionNumber ReferringPhysicianName PatientBirthDate PatientSex SOPClassUID"
+    "StudyID AccessionNumber ReferringPhysicianName PatientBirthDate PatientSex SOPClassUID "
+    "IssuerOfPatientID"
 )
 
 

@@ -92,6 +92,7 @@ class StudyReference:
     birth_date: str = ""
     sex: str = ""
     sop_class_uid: str = ""
+    issuer: str = ""
 
 
 def check_bytes(count: int) -> None:
