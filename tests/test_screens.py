@@ -255,6 +255,7 @@ def test_readers(page: Page, site: Site) -> None:
 def test_local_check(page: Page, site: Site) -> None:
     choose_view(page, site, "Local check")
     for place, path in enumerate(site.scores):
+        settled(page)  # an uploader that is drawn anew meanwhile takes no file
         page.set_input_files(f"[data-testid=stFileUploader] input >> nth={place}", path)
         expect(page.get_by_text(path.name)).to_be_visible()
     page.get_by_role("button", name="Check on these films").click()
