@@ -1,6 +1,7 @@
 """The reader's opinion: asked for quietly, kept, shown again, and found by on the films page."""
 
 from pathlib import Path
+from threading import BoundedSemaphore
 
 import pytest
 import streamlit as st
@@ -148,3 +149,24 @@ def test_the_films_page_offers_it_only_where_somebody_said_something(
     box.set_value("comment").run()
     assert not page.exception
     assert len([part for part in page.get("html") if "cxr-film" in part.body]) == 1
+
+
+def test_slow_work_waits_for_its_turn_and_gives_it_on_also_when_it_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(session, "_working", BoundedSemaphore(1))
+    waited: list[int] = []
+
+    def moves_on() -> None:
+        waited.append(1)
+        if len(waited) == 2:
+            raise InterruptedError
+
+    with session.in_turn(lambda: pytest.fail("nobody else works")):
+        with pytest.raises(InterruptedError), session.in_turn(moves_on):
+            pytest.fail("two work at once")
+    with pytest.raises(ZeroDivisionError), session.in_turn(lambda: None):
+        raise ZeroDivisionError
+    with session.in_turn(lambda: pytest.fail("the turn was not given on")):
+        pass
+    assert waited == [1, 1]
