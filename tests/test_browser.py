@@ -290,6 +290,16 @@ def test_the_gate_refuses_says_why_and_mends_on_one_click(
     assert witness.complaints == []
 
 
+def test_a_lateral_film_is_refused(browser: BrowserContext, server: str, data: Path) -> None:
+    page, _ = open_app(browser, server)
+    film = data / "not_chest_xray" / "lateral" / "lateral_015.jpg"
+    page.set_input_files("[data-testid=stFileUploader] input", film)
+    answer = page.get_by_role("status", name="Answer")
+    expect(answer).to_contain_text("No answer: this does not look like one frontal chest film")
+    settled(page)
+    expect(page.locator(".st-key-mend button")).to_have_count(0)
+
+
 def film_of(pixels: np.ndarray) -> Radiograph:
     return replace(thorax(64, 64, seed=0), pixels=np.ascontiguousarray(pixels, np.float32))
 
