@@ -5,7 +5,7 @@ import streamlit as st
 if __name__ == "app":  # imported by `streamlit run app.py`, once: what the server begins with
     from cxr_core.ui import serving
 
-    app = st.App(__file__, lifespan=serving.lifespan)
+    app = st.App(__file__, lifespan=serving.lifespan, middleware=serving.MIDDLEWARE)
 else:  # run for each visitor
     from cxr_core.ui import access, widgets
 

@@ -579,7 +579,10 @@ def test_the_dark_theme_comes_first_on_every_page(browser: BrowserContext, serve
 def test_a_browser_that_keeps_nothing_follows_its_computer(
     browser: BrowserContext, server: str
 ) -> None:
-    page, _ = open_app(browser, f"{server}/?theme=computer")
+    browser.add_init_script(
+        "Object.defineProperty(window, 'localStorage', {get() { throw new Error('kept nowhere') }})"
+    )
+    page, _ = open_app(browser, server)
     assert scheme(page) == "light"
 
 

@@ -28,7 +28,7 @@ from cxr_core.__main__ import main
 from cxr_core.errors import ArgumentError, RecordsError
 from cxr_core.images import Facts, Radiograph
 from cxr_core.phantom import thorax
-from cxr_core.records import Event, Opinion, Read, Records, films, journal, tables
+from cxr_core.records import Event, Opinion, Read, Records, films, journal, settings, tables
 
 ROOT = Path(__file__).resolve().parents[1]
 FILM, OTHER = "a" * 64, "b" * 64
@@ -200,12 +200,12 @@ def test_what_nobody_could_have_said_is_refused(changes, told):
 
 def test_the_place_is_the_sites_choice(monkeypatch, tmp_path):
     monkeypatch.setenv("CXR_RECORDS", "sqlite:///elsewhere.sqlite")
-    assert journal.wanted() and journal.default_url() == "sqlite:///elsewhere.sqlite"
+    assert settings.wanted() and settings.default_url() == "sqlite:///elsewhere.sqlite"
     monkeypatch.setenv("CXR_RECORDS", "off")
-    assert not journal.wanted()
+    assert not settings.wanted()
     monkeypatch.delenv("CXR_RECORDS")
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    assert journal.default_url() == f"sqlite:///{tmp_path}/cxr_core/records.sqlite"
+    assert settings.default_url() == f"sqlite:///{tmp_path}/cxr_core/records.sqlite"
 
 
 def test_no_password_is_ever_told(place):

@@ -10,17 +10,22 @@ to print (`evaluation_pdf`), as numbers (`evaluation_csv`, `evaluation_json`) an
 needs TensorFlow, the network or a film.
 """
 
-from cxr_core.export.document import evaluation_pdf, predictions_digest
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from cxr_core.export.explanation import export_explanation
 from cxr_core.export.fhir import reading_fhir
 from cxr_core.export.filing import unfileable
 from cxr_core.export.numbers import evaluation_csv, evaluation_json
 from cxr_core.export.pictures import figures_zip
-from cxr_core.export.reading_page import reading_pdf
 from cxr_core.export.reading_record import Finding, ReadingRecord, ShownMap
 from cxr_core.export.reading_table import reading_csv
 from cxr_core.export.secondary import secondary_capture
 from cxr_core.export.structured import structured_report
+
+if TYPE_CHECKING:
+    from cxr_core.export.document import evaluation_pdf, predictions_digest
+    from cxr_core.export.reading_page import reading_pdf
 
 __all__ = [
     "Finding",
@@ -39,3 +44,16 @@ __all__ = [
     "structured_report",
     "unfileable",
 ]
+
+_ON_PAPER = {
+    "evaluation_pdf": "document",
+    "predictions_digest": "document",
+    "reading_pdf": "reading_page",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load what lays out pages, and with it reportlab, when somebody prints: it takes a moment."""
+    if name in _ON_PAPER:
+        return getattr(import_module(f"{__name__}.{_ON_PAPER[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -14,6 +14,8 @@ themselves are stored only in a folder that the site names, without what their h
 the patient (`films`).
 """
 
+from typing import TYPE_CHECKING, Any
+
 from cxr_core.records.entries import (
     CONFIDENCES,
     MOST_CHARACTERS,
@@ -25,14 +27,16 @@ from cxr_core.records.entries import (
     Stance,
     Verdict,
 )
-from cxr_core.records.journal import (
+from cxr_core.records.settings import (
     MOST_DAYS,
-    Records,
     days_wanted,
     default_url,
     names_wanted,
     wanted,
 )
+
+if TYPE_CHECKING:
+    from cxr_core.records.journal import Records
 
 __all__ = [
     "CONFIDENCES",
@@ -51,3 +55,12 @@ __all__ = [
     "names_wanted",
     "wanted",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Load the journal, and with it SQLAlchemy, when somebody opens one: it takes a moment."""
+    if name == "Records":
+        from cxr_core.records.journal import Records
+
+        return Records
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

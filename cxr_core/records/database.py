@@ -9,8 +9,8 @@ import sqlalchemy as sql
 from sqlalchemy import event
 
 from cxr_core.errors import RecordsError
+from cxr_core.records.settings import ENVIRONMENT
 
-ENVIRONMENT = "CXR_RECORDS"
 WAIT_SECONDS = 10  # for another process to finish its write
 
 

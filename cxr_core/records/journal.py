@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -10,19 +9,24 @@ from dataclasses import asdict, fields
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 from itertools import islice
-from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy as sql
 
-from cxr_core.errors import ArgumentError, RecordsError
+from cxr_core.errors import RecordsError
 from cxr_core.records import films, tables
-from cxr_core.records.database import ENVIRONMENT, connected
+from cxr_core.records.database import connected
 from cxr_core.records.entries import Event, Opinion, Read
+from cxr_core.records.settings import (
+    ENVIRONMENT,
+    OFF,
+    check_days,
+    days_wanted,
+    default_url,
+    names_wanted,
+)
 from cxr_core.records.tables import ERASURES, EVENTS, HELD, OPINIONS, READS, SCHEMA
 
-DAYS, NAMES, OFF = "CXR_RECORDS_DAYS", "CXR_RECORDS_NAMES", "off"
-MOST_DAYS = 36_525  # a hundred years
 MOST_NAMED = 500  # films in one question: databases bound the values of a statement
 # What puts a film on the worklist, and what takes it off.
 ON_LIST = ("listed", "failed", "removed")
@@ -233,7 +237,7 @@ class Records:
             ArgumentError: On a negative number of days.
             RecordsError: When that cannot be done; no row is forgotten then.
         """
-        _check_days(days)
+        check_days(days)
         films.forget_older(days)
         oldest = _now(-timedelta(days=days))
         return self._forget("retention", lambda table: table.c.at < oldest)
@@ -302,47 +306,6 @@ class Records:
                 f"The records at {self} cannot be {done}: {why}. Make room or set {ENVIRONMENT} "
                 f'to another database ("{OFF}" keeps none); films can be read meanwhile.'
             ) from error
-
-
-def default_url() -> str:
-    """Return where records are kept: as CXR_RECORDS says, else in the user's data folder."""
-    told = os.environ.get(ENVIRONMENT, "")
-    if told and told != OFF:
-        return told
-    home = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
-    return f"sqlite:///{home / 'cxr_core' / 'records.sqlite'}"
-
-
-def wanted() -> bool:
-    """Say whether the site keeps records at all."""
-    return os.environ.get(ENVIRONMENT, "") != OFF
-
-
-def names_wanted() -> bool:
-    """Say whether the site keeps the names of files."""
-    return os.environ.get(NAMES, "") == "1"
-
-
-def days_wanted() -> float | None:
-    """Return how long the site keeps records and films, as CXR_RECORDS_DAYS says; None for ever.
-
-    Raises:
-        ArgumentError: When it is no number of days.
-    """
-    told = os.environ.get(DAYS, "")
-    if not told:
-        return None
-    try:
-        days = float(told)
-    except ValueError:
-        days = float("nan")
-    _check_days(days)
-    return days
-
-
-def _check_days(days: float) -> None:
-    if not 0 <= days <= MOST_DAYS:
-        raise ArgumentError(f"Records are kept for 0 to {MOST_DAYS:,} days, but {days} came.")
 
 
 def _standing() -> sql.ColumnElement[bool]:

@@ -3,13 +3,17 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import date
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
 from cxr_core import records
 from cxr_core.errors import ArgumentError, RecordsError
-from cxr_core.records import Event, Opinion, Read, Records, films
-from cxr_core.records.journal import DAYS
+from cxr_core.records import Event, Opinion, Read, films
+from cxr_core.records.settings import DAYS
+
+if TYPE_CHECKING:  # the first page does not wait for SQLAlchemy
+    from cxr_core.records import Records
 
 COMMENTED = "comment"  # beside the verdicts: that somebody wrote something
 Remarks = Mapping[str, frozenset[str]]
@@ -21,7 +25,7 @@ def wanted() -> bool:
     return records.wanted()
 
 
-def opened() -> Records | None:
+def opened() -> "Records | None":
     """Return the site's records; None when it keeps none.
 
     Raises:
@@ -40,9 +44,9 @@ def _today() -> date:
 
 
 @st.cache_resource(max_entries=1, show_spinner=False)
-def _open(url: str, day: date) -> Records:
+def _open(url: str, day: date) -> "Records":
     """Open the records, each day anew: a server runs for months, and rows leave by their age."""
-    found = Records(url)
+    found = records.Records(url)
     try:
         found.retain_as_told()
     except ArgumentError as error:  # how long is not known: nothing is kept, and reading goes on

@@ -27,27 +27,6 @@ from cxr_core.ui.session import Film, Reading, Session
 STYLE = Path(__file__).with_name("style.css")
 VERDICTS = {"ok": "passed", "caution": "note", "refuse": "refused"}
 
-# Streamlit follows the computer's theme where it knows two. A reading room is dark whatever
-# its computers say, so the first visit chooses dark, once; the menu's choice then stands. Where
-# the first visit finds dark, that is the choice.
-# The keys are Streamlit's own (1.67); should they change, or the browser keep nothing, the
-# computer's theme shows.
-CHOSEN = 'document.cookie = "cxr_theme=chosen; path=/; max-age=31536000; samesite=lax";'
-DARK_ALREADY = f"<script>{CHOSEN}</script>"
-DARK_FIRST = (
-    f"""<script>
-  {CHOSEN}"""
-    """
-  const base = location.pathname.replace(/(worklist|evaluation|films|models|datasets)?$/, "");
-  try {
-    for (const page of ["", "worklist", "evaluation", "films", "models", "datasets"])
-      localStorage.setItem(`stActiveTheme-${base}${page}-v2`, '"Dark"');
-  } catch {}
-  if (document.cookie.includes("cxr_theme")) location.reload();
-  else location.search = "?theme=computer";
-</script>"""
-)
-
 
 # --- the frame ---
 
@@ -55,28 +34,7 @@ DARK_FIRST = (
 def frame() -> None:
     """Draw what every page has: the look and, once and quietly, the research-use notice."""
     st.html(STYLE)
-    notice = f'<p class="cxr-notice">{words.NOTICE}</p>'
-    # In one element with the notice, so that what follows keeps its place in the page.
-    st.html(notice + _dark_first(), unsafe_allow_javascript=True)
-
-
-def _dark_first() -> str:
-    """Choose the dark theme on a browser's first visit, and leave every later choice alone.
-
-    Returns:
-        What the browser is to remember, as a script; "" when it knows.
-    """
-    # Cookies are those of the connection: a session remembers what it told the browser.
-    known = "cxr_theme" in st.context.cookies or "theme" in st.query_params
-    if known or st.session_state.get("theme-chosen"):
-        return ""
-    if st.context.theme.type == "light":
-        st.html(DARK_FIRST, unsafe_allow_javascript=True)
-        st.stop()
-    if st.context.theme.type != "dark":
-        return ""  # not told yet
-    st.session_state["theme-chosen"] = True
-    return DARK_ALREADY
+    st.html(f'<p class="cxr-notice">{words.NOTICE}</p>')
 
 
 def missing_models() -> None:

@@ -4,15 +4,18 @@ What comes is held as a file that was dropped is: in the memory of this session 
 """
 
 from datetime import date
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
 from cxr_core.archive.kinds import MODALITIES
 from cxr_core.archive.settings import WebArchive, web_archive
-from cxr_core.archive.web import Archive, Sought, Study
 from cxr_core.errors import CxrError
 from cxr_core.ui.widgets import plain
 from cxr_core.ui.worklist.work import Worklist
+
+if TYPE_CHECKING:
+    from cxr_core.archive.web import Study
 
 ANY = "Any"
 FOUND, SAID = "archive-found", "archive-said"
@@ -45,6 +48,8 @@ def _ask(settings: WebArchive) -> None:
         modality = st.segmented_control("Kind", [ANY, *MODALITIES], default=ANY, required=True)
         if not st.form_submit_button("Search", type="primary", width="stretch"):
             return
+    from cxr_core.archive.web import Archive, Sought  # what speaks HTTP takes a moment to load
+
     first, last = _from_to(days)
     st.session_state[FOUND] = ()
     try:
@@ -70,7 +75,7 @@ def _from_to(days: object) -> tuple[date | None, date | None]:
     return (chosen[0] if chosen else None, chosen[-1] if len(chosen) > 1 else None)
 
 
-def _offer(worklist: Worklist, settings: WebArchive, study: Study) -> None:
+def _offer(worklist: Worklist, settings: WebArchive, study: "Study") -> None:
     """Show one study, and take its films in when asked."""
     told = (study.day, study.modality, study.description)
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -84,8 +89,10 @@ def _offer(worklist: Worklist, settings: WebArchive, study: Study) -> None:
             _fetch(worklist, settings, study)
 
 
-def _fetch(worklist: Worklist, settings: WebArchive, study: Study) -> None:
+def _fetch(worklist: Worklist, settings: WebArchive, study: "Study") -> None:
     """Bring the films of a study to the list; those that came before one failed stay."""
+    from cxr_core.archive.web import Archive
+
     bar, came = st.progress(0.0, "Asking the archive"), 0
 
     def show(what: str, done: int, total: int) -> None:
