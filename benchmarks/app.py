@@ -56,7 +56,7 @@ def _one_round(chromium: str, film: bytes) -> tuple[float, float, float]:
             page.goto(address)
             took, busy = [], []
             for path in paths:
-                page.set_input_files("[data-testid=stFileUploader] input", path)
+                page.set_input_files(".st-key-intake input[name=films]", path)
                 page.get_by_text(path.name).first.wait_for(timeout=120_000)
                 answer = page.get_by_role("status", name="Answer")
                 answer.get_by_text("pneumonia").first.wait_for(timeout=120_000)

@@ -196,7 +196,7 @@ async def open_page(browser: Any, address: str) -> Any:
     context.set_default_timeout(PATIENCE)
     page = await context.new_page()
     await page.goto(address)
-    await page.locator("[data-testid=stFileUploader] input").wait_for(state="attached")
+    await page.locator(".st-key-intake input[name=films]").wait_for(state="attached")
     return page
 
 
@@ -208,7 +208,7 @@ async def read(page: Any, sheet: Sheet) -> float:
     """
     film = {"name": sheet.name, "mimeType": "image/jpeg", "buffer": sheet.content}
     began = time.perf_counter()
-    await page.set_input_files("[data-testid=stFileUploader] input", film)
+    await page.set_input_files(".st-key-intake input[name=films]", film)
     await page.locator("p.cxr-note strong", has_text=sheet.name).first.wait_for()
     taken = time.perf_counter() - began
     answer = page.get_by_role("status", name="Answer")

@@ -214,7 +214,7 @@ def _first_paint(rounds: int = 3) -> tuple[float, float]:
             path = Path(folder) / f"{seed}.png"
             path.write_bytes(_png(seed))
             page.evaluate("seen = {}")
-            page.set_input_files("[data-testid=stFileUploader] input", path)
+            page.set_input_files(".st-key-intake input[name=films]", path)
             page.wait_for_function("seen.answer && seen.drawn && seen.own")
             took.append(page.evaluate("[seen.drawn - seen.answer, seen.own - seen.answer]"))
     first, own = zip(*took, strict=True)

@@ -10,7 +10,7 @@ from cxr_core.ui import access, outputs, prior, reader, session, viewer, widgets
 def page() -> None:
     """Ask for films until there is one; then answer."""
     access.admit("Read")
-    state, cards = session.current(), session.for_reading()
+    state, cards = reader.arrive(), session.for_reading()
     if state.films:
         opinion(state, cards)
     else:

@@ -23,6 +23,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 import pytest
 import streamlit as st
 from bundles import known_table, write_bundle
+from dropping import asks_for_films
 from hypothesis import given
 from hypothesis import strategies as some
 from joserfc import jwt
@@ -347,7 +348,7 @@ def labels(page: AppTest) -> list[str]:
 def check_closed(page: AppTest) -> None:
     """Nothing of any page is there: no film can be given, no model named."""
     assert not page.exception and not page.error
-    assert not page.file_uploader and not page.selectbox and not page.text_input
+    assert not asks_for_films(page) and not page.selectbox and not page.text_input
     assert "known" not in html(page)
 
 
@@ -389,14 +390,14 @@ def test_somebody_not_on_the_list_gets_one_sentence(site: Server) -> None:
 def test_a_reader_is_named_and_may_read(site: Server) -> None:
     page = app(person())
     assert not page.exception and not page.error
-    assert page.file_uploader and "Sign out" in labels(page)
+    assert asks_for_films(page) and "Sign out" in labels(page)
     assert "grace@elsewhere.example, reader" in html(page)
 
 
 def test_where_nobody_is_asked_nobody_is_named(site: Server) -> None:
     site.tell()
     page = app()
-    assert page.file_uploader and "Sign out" not in labels(page)
+    assert asks_for_films(page) and "Sign out" not in labels(page)
 
 
 def test_signing_out_forgets_what_was_on_screen(
@@ -453,7 +454,7 @@ def test_no_page_shows_anything_to_who_is_not_let_in(site: Server, path: Path) -
         assert not page.exception
         (error,) = page.error
         assert "is not open to you" in error.value
-        assert not page.file_uploader and not page.selectbox and not page.text_input
+        assert not asks_for_films(page) and not page.selectbox and not page.text_input
         assert not html(page)
 
 
@@ -638,7 +639,7 @@ def started(
 
 def check_asked_to_sign_in(page: Page) -> None:
     expect(page.get_by_text("Sign in with the account that your site gave you.")).to_be_visible()
-    expect(page.locator("[data-testid=stFileUploader]")).to_have_count(0)
+    expect(page.locator(".st-key-intake")).to_have_count(0)
     expect(page.locator("[data-testid=stTextInput]")).to_have_count(0)
 
 
@@ -670,7 +671,7 @@ def test_people_sign_in_and_out(
     vouching.email = "Grace@elsewhere.example"
     page.get_by_role("button", name="Sign in").click()
     expect(page.get_by_text("grace@elsewhere.example")).to_be_visible()
-    expect(page.locator("[data-testid=stFileUploader]")).to_be_visible()
+    expect(page.locator(".st-key-intake button").first).to_be_visible()
     expect(page.get_by_role("link", name="Evaluation")).to_be_visible()
     expect(page.get_by_role("link", name="Data folders")).to_have_count(0)
     page.goto(f"{address}/datasets")

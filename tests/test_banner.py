@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import streamlit as st
+from dropping import drop
 from streamlit.testing.v1 import AppTest
 
 from cxr_core.__main__ import main
@@ -68,8 +69,7 @@ def test_every_page_of_a_model_says_it_once_and_of_others_never(doubtful):
 
 def test_it_stands_above_the_answer_on_a_film(doubtful):
     page = AppTest.from_file(str(ROOT / "pages" / "read.py"), default_timeout=120).run()
-    page.file_uploader[0].set_value([("film.png", png_bytes(thorax(256, 224, seed=1)), "")])
-    page.run()
+    drop(page, ("film.png", png_bytes(thorax(256, 224, seed=1))))
     assert not page.exception and not page.error
     assert html(page).count(BANNER) == doubtful
     if doubtful:

@@ -146,7 +146,7 @@ def open_app(browser: BrowserContext, address: str) -> tuple[Page, Witness]:
     page = browser.new_page()
     witness = Witness(page)
     page.goto(address)
-    page.locator("[data-testid=stFileUploader] input").wait_for(state="attached")
+    page.locator(".st-key-intake input[name=films]").wait_for(state="attached")
     return page, witness
 
 
@@ -213,7 +213,7 @@ def test_a_film_in_a_second_opinion_out(
     assert scheme(page) == "dark", "a reading room is dark, whatever its computers prefer"
     page.screenshot(path=tmp_path / "empty.png")
 
-    page.set_input_files("[data-testid=stFileUploader] input", film)
+    page.set_input_files(".st-key-intake input[name=films]", film)
     answer = page.get_by_role("status", name="Answer")
     expect(answer).to_contain_text("pneumonia")
     expect(answer).to_contain_text("Age not stated; this model knows children of 1-5 years.")
@@ -262,7 +262,7 @@ def test_the_gate_refuses_says_why_and_mends_on_one_click(
         """Drop a picture; it must be answered so, and this be offered, or nothing."""
         film = tmp_path / f"{name}.png"
         film.write_bytes(png_bytes(film_of(pixels)))
-        page.set_input_files("[data-testid=stFileUploader] input", film)
+        page.set_input_files(".st-key-intake input[name=films]", film)
         expect(answer).to_contain_text(told)
         settled(page)
         expect(mend).to_have_text([offer] if offer else [])
@@ -293,7 +293,7 @@ def test_the_gate_refuses_says_why_and_mends_on_one_click(
 def test_a_lateral_film_is_refused(browser: BrowserContext, server: str, data: Path) -> None:
     page, _ = open_app(browser, server)
     film = data / "not_chest_xray" / "lateral" / "lateral_015.jpg"
-    page.set_input_files("[data-testid=stFileUploader] input", film)
+    page.set_input_files(".st-key-intake input[name=films]", film)
     answer = page.get_by_role("status", name="Answer")
     expect(answer).to_contain_text("No answer: this does not look like one frontal chest film")
     settled(page)
@@ -453,7 +453,7 @@ def test_the_prior_film_stands_beside_the_current_and_the_change_is_said(
     wide = thorax(512, 560, seed=1)  # the earlier film is of another shape
     page, witness = open_app(browser, server)
     page.set_input_files(
-        "[data-testid=stFileUploader] input",
+        ".st-key-intake input[name=films]",
         [
             {"name": name, "mimeType": "application/dicom", "buffer": data}
             for name, data in (
@@ -514,7 +514,7 @@ def test_a_film_is_sent_once_however_often_its_map_changes(
         lambda opened: opened.on("framereceived", lambda said: frames.append(len(said))),
     )
     page.goto(server)
-    page.locator("[data-testid=stFileUploader] input").wait_for(state="attached")
+    page.locator(".st-key-intake input[name=films]").wait_for(state="attached")
     page.get_by_role("button", name="Try the sample film").first.click()
     wait_for_film(page)
     settled(page)
@@ -544,7 +544,7 @@ def test_the_light_theme_is_a_switch_away_and_stays(browser: BrowserContext, ser
         "getComputedStyle(document.querySelector('.stApp')).colorScheme == 'light'"
     )
     page.reload()
-    page.locator("[data-testid=stFileUploader] input").wait_for(state="attached")
+    page.locator(".st-key-intake input[name=films]").wait_for(state="attached")
     assert scheme(page) == "light"
     assert witness.complaints == []
 
@@ -555,7 +555,7 @@ def test_the_light_theme_stays_also_where_the_computer_is_dark(
     page = browser.new_page()
     page.emulate_media(color_scheme="dark")
     page.goto(server)
-    page.locator("[data-testid=stFileUploader] input").wait_for(state="attached")
+    page.locator(".st-key-intake input[name=films]").wait_for(state="attached")
     assert scheme(page) == "dark"
     page.get_by_role("button", name="Main menu").click()
     page.get_by_role("menuitemradio", name="Light").click()
@@ -564,7 +564,7 @@ def test_the_light_theme_stays_also_where_the_computer_is_dark(
     )
     for _ in range(2):
         page.reload()
-        page.locator("[data-testid=stFileUploader] input").wait_for(state="attached")
+        page.locator(".st-key-intake input[name=films]").wait_for(state="attached")
         settled(page)
         assert scheme(page) == "light", "the choice was the reader's"
 
@@ -593,7 +593,7 @@ def test_many_files_dropped_at_once_are_all_taken(
     good.write_bytes(png_bytes(sample_film()))
     bad.write_bytes(bytes(range(256)) * 40_000)  # slower to arrive than the film
     page, witness = open_app(browser, server)
-    page.set_input_files("[data-testid=stFileUploader] input", [bad, good])
+    page.set_input_files(".st-key-intake input[name=films]", [bad, good])
     expect(page.get_by_role("status", name="Answer")).to_contain_text("pneumonia")
     expect(page.get_by_role("alert")).to_contain_text("no-extension")
     expect(page.get_by_text("good.png")).to_be_visible()
@@ -631,7 +631,7 @@ def test_many_films_are_read_in_turn_opened_and_found_again(
         page = browser.new_page()
         witness = Witness(page)
         page.goto(f"{address}/worklist")
-        page.set_input_files("[data-testid=stFileUploader] input >> nth=0", files)
+        page.set_input_files(".st-key-intake input[name=films]", files)
         standing = page.get_by_role("status", name="Worklist")
         expect(standing).to_contain_text("2 of 3 films flagged")
         expect(standing).not_to_contain_text("so far")
@@ -677,7 +677,7 @@ def test_the_reader_commits_before_the_answer_is_sent(
 
         page.on("websocket", lambda opened: opened.on("framereceived", hear))
         page.reload()
-        page.locator("[data-testid=stFileUploader] input").wait_for(state="attached")
+        page.locator(".st-key-intake input[name=films]").wait_for(state="attached")
         page.get_by_role("button", name="Try the sample film").first.click()
         expect(page.get_by_role("status", name="Read first")).to_contain_text("What do you see?")
         wait_for_film(page)

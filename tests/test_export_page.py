@@ -27,6 +27,7 @@ from cxr_core.preprocess import prepare
 from cxr_core.records import Records
 from cxr_core.ui import report as written
 from cxr_core.ui import session
+from cxr_core.ui.arrivals import Upload
 from cxr_core.ui.session import Explained
 
 ASKED = Explained("Pneumonia", "grad-cam")
@@ -266,16 +267,6 @@ def test_a_wrong_destination_is_a_sentence(monkeypatch):
 
 
 # --- whose film it is stays in one session ---
-
-
-class Upload:
-    """What a file uploader hands over."""
-
-    def __init__(self, name: str, data: bytes) -> None:
-        self.name, self._data = name, data
-
-    def getvalue(self) -> bytes:
-        return self._data
 
 
 def test_a_session_keeps_whose_film_it_is_and_prints_it_nowhere():

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import streamlit as st
+from dropping import drop
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
@@ -29,10 +30,9 @@ def shipped_models(monkeypatch: pytest.MonkeyPatch) -> None:
     st.cache_data.clear()
 
 
-def drop(name: str, data: bytes) -> AppTest:
+def dropped(name: str, data: bytes) -> AppTest:
     page = AppTest.from_file(str(ROOT / "pages" / "read.py"), default_timeout=240).run()
-    page.file_uploader[0].set_value([(name, data, "")])
-    return page.run()
+    return drop(page, (name, data))
 
 
 def text(page: AppTest) -> str:
@@ -57,13 +57,13 @@ FILM = thorax(512, 448, seed=3).pixels
 
 
 def test_a_good_film_is_answered_and_nothing_is_offered():
-    page = drop("film.png", png(FILM))
+    page = dropped("film.png", png(FILM))
     assert verdict(page) in ("Flag:", "No flag:")
     assert not {label for label in buttons(page) if label.startswith(("Turn", "Undo", "Mirror"))}
 
 
 def test_an_upside_down_film_is_refused_turned_on_one_click_and_shown_as_it_came_on_another():
-    page = drop("film.png", png(np.rot90(FILM, 2)))
+    page = dropped("film.png", png(np.rot90(FILM, 2)))
     assert verdict(page) == "No answer:"
     assert "upside down" in text(page)
     page.button(key="mend").click().run()
@@ -77,13 +77,13 @@ def test_an_upside_down_film_is_refused_turned_on_one_click_and_shown_as_it_came
 
 
 def test_faults_together_are_mended_together_and_a_mirrored_film_keeps_its_answer():
-    page = drop("film.png", png(1 - np.rot90(FILM)))
+    page = dropped("film.png", png(1 - np.rot90(FILM)))
     assert verdict(page) == "No answer:"
     assert page.button(key="mend").label == "Turn clockwise by 90 degrees and undo the inversion"
     page.button(key="mend").click().run()
     assert verdict(page) in ("Flag:", "No flag:")
 
-    page = drop("film.png", png(FILM[:, ::-1]))
+    page = dropped("film.png", png(FILM[:, ::-1]))
     assert verdict(page) in ("Flag:", "No flag:")
     assert "situs inversus" in text(page)
     assert page.button(key="mend").label == "Mirror the film"
@@ -102,7 +102,7 @@ def grey(path: Path) -> bytes:
 def test_a_grey_photograph_and_a_lateral_film_are_refused_and_cannot_be_mended(
     data: Path, picture: str, said: str
 ):
-    page = drop("film.png", grey(data / "not_chest_xray" / picture))
+    page = dropped("film.png", grey(data / "not_chest_xray" / picture))
     assert verdict(page) == "No answer:"
     assert said in text(page)
     assert not {label for label in buttons(page) if label.startswith(("Turn", "Undo", "Mirror"))}

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import streamlit as st
+from dropping import drop
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
@@ -142,8 +143,7 @@ def test_the_damaged_films_say_whose_they_are() -> None:
 
 
 def upload(page: AppTest, name: str, data: bytes) -> AppTest:
-    page.file_uploader[0].set_value([(name, data, "application/dicom")])
-    return page.run()
+    return drop(page, (name, data))
 
 
 @pytest.fixture

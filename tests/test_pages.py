@@ -15,14 +15,18 @@ from dataclasses import replace
 from functools import cache
 from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import streamlit as st
+from dropping import drop
 from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
+from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
+from streamlit.runtime.uploaded_file_manager import UploadedFileRec
 from streamlit.testing.v1 import AppTest
 from streamlit.testing.v1.element_tree import Button, NumberInput
 
@@ -39,9 +43,10 @@ from cxr_core.gate import GateCheck, GateReport
 from cxr_core.images import MAX_BYTES, Facts, Radiograph
 from cxr_core.phantom import png_bytes, thorax
 from cxr_core.preprocess import region_at
-from cxr_core.ui import canvas, session
+from cxr_core.ui import arrivals, canvas, session
 from cxr_core.ui import reading as words
 from cxr_core.ui import viewer as viewer_module
+from cxr_core.ui.arrivals import Upload
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "pages").glob("*.py"))
@@ -120,8 +125,7 @@ def open_page(name: str = "read") -> AppTest:
 
 
 def upload(page: AppTest, *files: tuple[str, bytes]) -> AppTest:
-    page.file_uploader[0].set_value([(name, data, "") for name, data in files])
-    return page.run()
+    return drop(page, *files)
 
 
 def html(page: AppTest) -> str:
@@ -313,8 +317,10 @@ def test_reading_story(agreeing: None) -> None:
     page.selectbox(key="method").set_value("grad-cam").run()
     assert "its parts add up to the score" not in html(page)
     assert not viewer(page)["panes"][0]["layer"]["signed"]
-    assert page.error, "a bad file is named until the next batch"
-    check_sound(upload(page, ("other.png", film(2))))
+    upload(page, ("other.png", film(2)))
+    assert page.error, "what is said of a bad file outlives the next that is dropped right after it"
+    page.session_state["session"].came -= session.LATELY
+    check_sound(upload(page, ("another.png", film(3))))
 
 
 def test_the_sample_film_says_that_it_is_computer_made() -> None:
@@ -634,9 +640,26 @@ def test_a_removed_film_is_forgotten() -> None:
     assert "film.png" not in html(page)
 
 
-def test_read_files_are_not_kept_as_bytes() -> None:
-    page = upload(open_page(), ("film.png", film()))
-    assert not page.file_uploader[0].value
+def test_what_came_is_taken_once_as_it_was_dropped_and_held_no_longer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    manager = MemoryUploadedFileManager("/upload")
+    mine = SimpleNamespace(session_id="mine", uploaded_file_mgr=manager)
+    monkeypatch.setattr(arrivals, "get_script_run_ctx", lambda: mine)
+    assert arrivals.collect("read") == []
+    came = ("read-000000002", "list-000000003", "read-000000001", "of another uploader")
+    for session_id in ("mine", "another's"):
+        for one in came:
+            record = UploadedFileRec(one, f"{one} of {session_id}", "", b"film")
+            manager.add_file(session_id, record)
+
+    taken = arrivals.collect("read")
+
+    names = ["read-000000001 of mine", "read-000000002 of mine"]
+    assert taken == [Upload(name, b"film") for name in names]
+    assert arrivals.collect("read") == []
+    assert set(manager.file_storage["mine"]) == {"list-000000003", "of another uploader"}
+    assert set(manager.file_storage["another's"]) == set(came)
 
 
 def test_names_of_files_cannot_become_markup() -> None:

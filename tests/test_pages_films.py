@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import streamlit as st
+from dropping import drop
 from hypothesis import given
 from hypothesis import strategies as some
 from streamlit.testing.v1 import AppTest
@@ -873,8 +874,7 @@ def test_a_replica_opens_no_film_and_says_why(models: Path, films: Path) -> None
 
 def test_similar_films_are_a_click_away(models: Path, films: Path) -> None:
     page = AppTest.from_file(str(ROOT / "app.py"), default_timeout=120).run()
-    page.file_uploader[0].set_value([("film.png", png_bytes(thorax(256, 224, seed=1)), "")])
-    page.run()
+    drop(page, ("film.png", png_bytes(thorax(256, 224, seed=1))))
     (film,) = page.session_state["session"].films.values()
     score = next(iter(film.readings.values())).prediction.labels[0].probability
     table = load_predictions("tiny", models)

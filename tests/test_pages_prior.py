@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import streamlit as st
+from dropping import drop
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 from studies import ILL, dicom
@@ -55,8 +56,7 @@ def png(*, seed: int = 1, ill: bool = False) -> bytes:
 def read(*files: tuple[str, bytes], show: str = "") -> AppTest:
     """Drop films on the page and show one of them."""
     page = AppTest.from_file(str(ROOT / "pages" / "read.py"), default_timeout=120).run()
-    page.file_uploader[0].set_value([(name, data, "") for name, data in files])
-    page.run()
+    drop(page, *files)
     if show:
         chooser = next(one for one in page.radio if one.key == "film")
         films = page.session_state["session"].films

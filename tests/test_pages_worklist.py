@@ -1,5 +1,6 @@
 """The worklist page, the mode that reads first, and the readers' own record, under AppTest."""
 
+import re
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -8,13 +9,14 @@ import numpy as np
 import pytest
 import streamlit as st
 from bundles import random_table, write_bundle
+from dropping import drop
 from streamlit.testing.v1 import AppTest
 from streamlit.testing.v1.element_tree import Button
 
 from cxr_core.cards import load_predictions
 from cxr_core.classifier import LabelPrediction, Prediction
 from cxr_core.evaluation import decision_report
-from cxr_core.gate import GateCheck, GateReport
+from cxr_core.gate import TONES, GateCheck, GateReport, Mend
 from cxr_core.phantom import png_bytes, thorax
 from cxr_core.records import Event, Opinion, Records
 from cxr_core.records import journal as records_journal
@@ -51,11 +53,6 @@ def button(page: AppTest, label: str) -> Button:
 def check_sound(page: AppTest) -> None:
     assert not page.exception
     assert not page.error
-
-
-def drop(page: AppTest, *files: tuple[str, bytes]) -> AppTest:
-    page.file_uploader[0].set_value([(name, data, "") for name, data in files])
-    return page.run()
 
 
 def read_out(page: AppTest) -> AppTest:
@@ -141,6 +138,48 @@ def test_a_film_opens_on_the_reading_page_and_keys_lead_on(kept: Records, flags)
     assert button(page, "Next").disabled
 
 
+def listed_as(page: AppTest) -> list[str]:
+    """What the lines of the list say."""
+    check_sound(read_out(page))
+    return re.findall(r'<p class="told">(.*?)</p>', html(page))
+
+
+@pytest.mark.slow
+def test_an_answer_to_a_film_that_was_changed_is_not_that_to_the_film_as_it_came(
+    kept: Records, flags
+) -> None:
+    """Mended (here: inverted by nobody's need) and for another age, on the reading page."""
+    page = AppTest.from_file(str(ROOT / "app.py"), default_timeout=120).run()
+    page.switch_page("pages/worklist.py").run()
+    drop(page, ("a.png", film(1)))
+    (as_it_came,) = listed_as(page)
+    assert "operating point" in as_it_came
+    next(one for one in page.button if one.label == "a\\.png").click().run()
+    page.switch_page("pages/read.py").run()
+
+    next(one for one in page.number_input if one.label == "Age, years").set_value(40.0).run()
+    page.switch_page("pages/worklist.py").run()
+    (line,) = listed_as(page)
+    assert line.startswith("The patient&#x27;s age is not one this model knows. Read for the age")
+    assert listed_as(drop(open_page("worklist"), ("a.png", film(1)))) == [as_it_came]
+
+    (shown,) = page.session_state["session"].films.values()
+    shown.state_age(None)
+    shown.mend([Mend(TONES[1], "Invert it", "Inverted by the reader.")])
+    page.run()
+    assert listed_as(page) == ["Not read yet as mended on the reading page: open it."]
+    page.switch_page("pages/read.py").run()
+    page.switch_page("pages/worklist.py").run()
+    (line,) = listed_as(page)
+    assert line == (
+        "The film looks inverted: bone is black, air is white. Read as mended on the reading page."
+    )
+    said = [(one.mended, one.stated) for one in kept.reads()]
+    assert said == [("", ""), ("", ""), ("", "age"), ("Inverted by the reader.", "")]
+    assert listed_as(drop(open_page("worklist"), ("a.png", film(1)))) == [as_it_came]
+    assert len(kept.reads()) == 4, "its answer was known"
+
+
 # --- reading first, on the reading page ---
 
 
@@ -215,7 +254,7 @@ def test_what_was_seen_cannot_be_read_first(kept: Records, flags) -> None:
 def test_a_refusal_has_nothing_to_hide(kept: Records, flags, monkeypatch) -> None:
     monkeypatch.setenv("CXR_READ_FIRST", "1")
     page = drop(open_page("read"), ("a.png", film(1)))
-    page.number_input[0].set_value(40.0).run()
+    next(one for one in page.number_input if one.label == "Age, years").set_value(40.0).run()
     check_sound(page)
     assert "the patient is 40 years old" in html(page)
     page.number_input[0].set_value(3.0).run()

@@ -286,10 +286,11 @@ def test_a_database_of_the_first_version_keeps_all_that_it_held(tmp_path):
     )  # fmt: skip
     assert (said.verdict, said.comment, said.flag) == ("disagree", "a rib", True)
     assert records.events() == []
+    assert read.stated is None, "nobody knows for which age it was"
     records.add(Event(digest=FILM, what="listed"))
     records.close()
     with closing(sqlite3.connect(path)) as direct:
-        assert direct.execute("SELECT version FROM schema").fetchall() == [(2,)]
+        assert direct.execute("SELECT version FROM schema").fetchall() == [(3,)]
         assert direct.execute("SELECT rows FROM erasures").fetchall() == [(3,)]
         with pytest.raises(sqlite3.IntegrityError, match="only added to"):
             direct.execute("UPDATE events SET what = 'removed'")
@@ -390,15 +391,24 @@ def test_a_long_journal_makes_the_list_no_dearer(tmp_path):
 def test_the_last_answer_of_each_version_counts(place):
     records = Records(place)
     records.add(*(Event(digest=digest, what="listed") for digest in (FILM, OTHER)))
-    records.add(a_read(), a_read(mended="Inversion undone."), a_read(version="2"), a_read(OTHER))
+    records.add(a_read(reader="a"), a_read(reader="b"), a_read(version="2"), a_read(OTHER))
     records.add(a_read("c" * 64))  # not asked for
     found = records.latest("pediatric-pneumonia", "1", [FILM, OTHER])
-    assert {digest: one.mended for digest, one in found.items()} == {
-        FILM: "Inversion undone.", OTHER: ""
-    }  # fmt: skip
+    assert {digest: one.reader for digest, one in found.items()} == {FILM: "b", OTHER: ""}
     assert records.latest("pediatric-pneumonia", "3", [FILM, OTHER]) == {}
     many = [f"{number:064}" for number in range(2 * journal.MOST_NAMED)]
     assert set(records.latest("pediatric-pneumonia", "1", [*many, FILM])) == {FILM}
+
+
+def test_an_answer_counts_only_to_the_film_as_it_came(place):
+    records = Records(place)
+    changed = ({"mended": "Inversion undone."}, {"stated": "age"}, {"stated": None})
+    records.add(a_read(OTHER), *(a_read(**change) for change in changed))
+    records.add(*(a_read(OTHER, **change) for change in changed))
+
+    found = records.latest("pediatric-pneumonia", "1", [FILM, OTHER])
+
+    assert {digest: (one.mended, one.stated) for digest, one in found.items()} == {OTHER: ("", "")}
 
 
 def test_the_table_of_opinions_says_when_the_film_and_the_answer_were_seen(place, monkeypatch):

@@ -220,9 +220,7 @@ def test_read_first(page: Page, site: Site) -> None:
 
 def test_worklist(page: Page, site: Site) -> None:
     page.goto(f"{site.address}/worklist")
-    page.set_input_files(
-        "[data-testid=stFileUploader] input >> nth=0", sorted(site.films.iterdir())
-    )
+    page.set_input_files(".st-key-intake input[name=films]", sorted(site.films.iterdir()))
     standing = page.get_by_role("status", name="Worklist")
     expect(standing).to_contain_text("of 8 films flagged")
     expect(standing).not_to_contain_text("so far")

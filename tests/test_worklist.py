@@ -25,6 +25,7 @@ from cxr_core.records import Event as RecordedEvent
 from cxr_core.records import Read, Records
 from cxr_core.records import journal as records_journal
 from cxr_core.ui import journal, readfirst, session
+from cxr_core.ui.arrivals import Upload
 from cxr_core.ui.worklist import rows, work
 from cxr_core.ui.worklist.rows import Listed
 from cxr_core.ui.worklist.work import Worklist
@@ -220,10 +221,6 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Records:
     return Records(url)
 
 
-def upload(name: str, data: bytes) -> SimpleNamespace:
-    return SimpleNamespace(name=name, getvalue=lambda: data)
-
-
 def film(seed: int) -> bytes:
     return png_bytes(thorax(96, 96, seed=seed))
 
@@ -246,7 +243,7 @@ def read_out(worklist: Worklist, card) -> None:
 
 def test_films_are_read_in_the_background_and_bad_ones_say_why(kept, answered, made_card):
     worklist = Worklist()
-    worklist.take([upload("a.png", film(1)), upload("x", b"notes"), upload(".DS_Store", b"1")])
+    worklist.take([Upload("a.png", film(1)), Upload("x", b"notes"), Upload(".DS_Store", b"1")])
     read_out(worklist, made_card)
     first, second = worklist.rows(made_card)
     assert (first.film.state, first.film.title) == ("flag", "a.png")
@@ -259,7 +256,7 @@ def test_films_are_read_in_the_background_and_bad_ones_say_why(kept, answered, m
 
 def test_the_list_survives_a_restart_and_a_film_is_matched_by_its_digest(kept, answered, made_card):
     worklist = Worklist()
-    worklist.take([upload("a.png", film(1)), upload("b.png", film(2)), upload("x", b"notes")])
+    worklist.take([Upload("a.png", film(1)), Upload("b.png", film(2)), Upload("x", b"notes")])
     read_out(worklist, made_card)
     again = Worklist()
     again.refresh(made_card)
@@ -271,7 +268,7 @@ def test_the_list_survives_a_restart_and_a_film_is_matched_by_its_digest(kept, a
     with pytest.raises(ArgumentError, match="drop it again"):
         again.open(shown[0], shown)
 
-    again.take([upload("renamed.png", film(1))])
+    again.take([Upload("renamed.png", film(1))])
     found = {row.film.digest: row.film for row in again.rows(made_card)}[digest(film(1))]
     assert found.here and found.title == "renamed.png"
     assert not again.waiting(), "its answer is known"
@@ -283,7 +280,7 @@ def test_the_list_survives_a_restart_and_a_film_is_matched_by_its_digest(kept, a
 def test_the_names_come_back_where_the_site_keeps_them(kept, answered, made_card, monkeypatch):
     monkeypatch.setenv("CXR_RECORDS_NAMES", "1")
     worklist = Worklist()
-    worklist.take([upload("ward.png", film(1))])
+    worklist.take([Upload("ward.png", film(1))])
     again = Worklist()
     again.refresh(made_card)
     (row,) = again.rows(made_card)
@@ -295,7 +292,7 @@ def test_a_site_that_stores_films_opens_them_after_a_restart(
 ):
     monkeypatch.setenv("CXR_STORE_FILMS", str(tmp_path / "films"))
     worklist = Worklist()
-    worklist.take([upload("a.png", film(1))])
+    worklist.take([Upload("a.png", film(1))])
     read_out(worklist, made_card)
     assert worklist.films[digest(film(1))].source is None, "held twice otherwise"
     again = Worklist()
@@ -321,18 +318,18 @@ def test_stored_films_leave_by_their_age_also_without_records(
         os.utime(old, (0, 0))
         day[0] += timedelta(days=gone)  # looked at once a day
         worklist = Worklist()
-        worklist.take([upload(f"{seed}.png", film(seed))])
+        worklist.take([Upload(f"{seed}.png", film(seed))])
         read_out(worklist, made_card)
         assert old.exists() is not gone
         assert (tmp_path / f"{digest(film(seed))}.png").exists()
     monkeypatch.setenv("CXR_RECORDS_DAYS", "a month")
     st.cache_resource.clear()
-    worklist.take([upload("4.png", film(4))])
+    worklist.take([Upload("4.png", film(4))])
     read_out(worklist, made_card)
     assert "No film is stored" in worklist.unkept
     assert not (tmp_path / f"{digest(film(4))}.png").exists(), "nobody would ever delete it"
     monkeypatch.delenv("CXR_STORE_FILMS")
-    worklist.take([upload("5.png", film(5))])
+    worklist.take([Upload("5.png", film(5))])
     read_out(worklist, made_card)
     assert worklist.unkept == ""
 
@@ -340,7 +337,7 @@ def test_stored_films_leave_by_their_age_also_without_records(
 def test_without_records_the_list_is_this_sessions(answered, made_card):
     st.session_state.clear()
     worklist = Worklist()
-    worklist.take([upload("a.png", film(1))])
+    worklist.take([Upload("a.png", film(1))])
     read_out(worklist, made_card)
     assert [row.film.state for row in worklist.rows(made_card)] == ["flag"]
     worklist.clear()
@@ -372,7 +369,7 @@ def test_films_of_long_ago_are_counted_and_listed_only_when_asked_for(kept, made
     monkeypatch.setattr(work, "MOST_FILMS", 2)
     worklist = Worklist()
     assert listed() == ([5, 10], 3), "the newest, no more than a list holds"
-    worklist.take([upload("1.png", film(1)), upload("2.png", film(2))])
+    worklist.take([Upload("1.png", film(1)), Upload("2.png", film(2))])
     assert worklist.left_out == "", "those of the records take no place from what comes now"
     worklist.clear()
     worklist.go_back()
@@ -406,7 +403,7 @@ def test_records_that_fail_are_a_sentence_and_reading_goes_on(
     st.cache_resource.clear()
     st.session_state.clear()
     worklist = Worklist()
-    worklist.take([upload("a.png", film(1))])
+    worklist.take([Upload("a.png", film(1))])
     read_out(worklist, made_card)
     assert [row.film.state for row in worklist.rows(made_card)] == ["flag"]
     assert "Give the URL of a database" in worklist.unkept
@@ -420,7 +417,7 @@ def test_a_model_that_cannot_be_loaded_says_so_once_and_is_tried_again(
 
     monkeypatch.setattr(session, "answered", fail)
     worklist = Worklist()
-    worklist.take([upload("a.png", film(1))])
+    worklist.take([Upload("a.png", film(1))])
     read_out(worklist, made_card)
     assert worklist.broken == {(made_card.name, made_card.version): "Its weights are damaged."}
     assert [row.film.state for row in worklist.rows(made_card)] == ["waiting"]
@@ -428,7 +425,7 @@ def test_a_model_that_cannot_be_loaded_says_so_once_and_is_tried_again(
     again.refresh(made_card)
     assert again.rows(made_card)[0].film.state == "away", "it is no fault of the film"
     monkeypatch.setattr(session, "answered", lambda *_: answer())
-    worklist.take([upload("a.png", film(1))])
+    worklist.take([Upload("a.png", film(1))])
     read_out(worklist, made_card)
     assert [row.film.state for row in worklist.rows(made_card)] == ["flag"]
 
@@ -442,7 +439,7 @@ def test_what_nobody_foresaw_stops_no_other_film(kept, made_card, monkeypatch):
 
     monkeypatch.setattr(session, "answered", stumble)
     worklist = Worklist()
-    worklist.take([upload("a.png", film(1)), upload("b.png", film(2))])
+    worklist.take([Upload("a.png", film(1)), Upload("b.png", film(2))])
     read_out(worklist, made_card)
     assert [row.film.problem for row in worklist.rows(made_card)] == ["", work.BROKEN]
 
@@ -460,7 +457,7 @@ def test_the_thread_ends_with_the_session_and_takes_no_film_along(made_card, mon
 
     monkeypatch.setattr(session, "answered", slow)
     worklist = Worklist()
-    worklist.take([upload(f"{k}.png", film(k)) for k in range(5)])
+    worklist.take([Upload(f"{k}.png", film(k)) for k in range(5)])
     worklist.refresh(made_card)
     thread, gone = worklist._worker, weakref.ref(worklist)
     assert began.wait(60)
@@ -479,7 +476,7 @@ def test_memory_lets_go_of_films_that_need_no_look(kept, made_card, monkeypatch)
     )
     monkeypatch.setattr(work, "MOST_BYTES", len(film(2)) + 10)
     worklist = Worklist()
-    worklist.take([upload(f"{k}.png", film(k)) for k in (1, 2, 3)])
+    worklist.take([Upload(f"{k}.png", film(k)) for k in (1, 2, 3)])
     read_out(worklist, made_card)
     assert [row.film.here for row in worklist.rows(made_card)] == [True, False, False]
     assert [row.film.state for row in worklist.rows(made_card)] == ["flag", "clear", "clear"]
@@ -488,20 +485,20 @@ def test_memory_lets_go_of_films_that_need_no_look(kept, made_card, monkeypatch)
 def test_more_films_than_the_list_holds_are_left_out_with_a_sentence(monkeypatch):
     monkeypatch.setattr(work, "MOST_FILMS", 2)
     worklist = Worklist()
-    worklist.take([upload(f"{k}.png", film(k)) for k in (1, 2, 3)])
+    worklist.take([Upload(f"{k}.png", film(k)) for k in (1, 2, 3)])
     assert len(worklist.films) == 2
     assert "holds 2 films" in worklist.left_out
-    worklist.take([upload("1.png", film(1))])
+    worklist.take([Upload("1.png", film(1))])
     assert worklist.left_out == "", "that one is on it"
 
 
 def test_files_beyond_what_memory_may_hold_are_left_out_with_a_sentence(monkeypatch):
     monkeypatch.setattr(work, "MOST_HELD", len(film(1)) + len(film(2)))
     worklist = Worklist()
-    worklist.take([upload(f"{k}.png", film(k)) for k in (1, 2, 3)])
+    worklist.take([Upload(f"{k}.png", film(k)) for k in (1, 2, 3)])
     assert list(worklist.films) == [digest(film(1)), digest(film(2))]
     assert worklist.left_out.startswith("3.png and what came after it were left out")
-    worklist.take([upload("1.png", film(1))])
+    worklist.take([Upload("1.png", film(1))])
     assert worklist.left_out == "", "that one is held already"
 
 
@@ -512,8 +509,8 @@ def test_next_and_previous_lead_through_the_list_as_it_was(kept, made_card, monk
     )
     worklist, screen = Worklist(), session.current()
     screen.add("mine.png", thorax(96, 96, seed=9))
-    worklist.take([upload(f"{k}.png", film(k)) for k in (1, 2, 3)])
-    worklist.take([upload("x", b"notes")])
+    worklist.take([Upload(f"{k}.png", film(k)) for k in (1, 2, 3)])
+    worklist.take([Upload("x", b"notes")])
     read_out(worklist, made_card)
     assert worklist.place() is None
     shown = worklist.rows(made_card)
@@ -660,7 +657,7 @@ def test_a_film_that_is_named_by_its_digest_has_no_name(kept, answered, made_car
 
 def test_the_mode_that_reads_first_hides_answers_until_they_are_known(kept, answered, made_card):
     worklist = Worklist()
-    worklist.take([upload("a.png", film(1))])
+    worklist.take([Upload("a.png", film(1))])
     readfirst.current().on = True
     read_out(worklist, made_card)
     assert [row.film.state for row in worklist.rows(made_card)] == ["yours"]
@@ -678,7 +675,7 @@ def test_next_still_leads_on_when_another_film_speaks_for_the_study(
     same = StudyReference("", "", "1.2.3", "1.2.3.1", "", "")
     monkeypatch.setattr(work, "_study", lambda data: same if data != film(3) else None)
     worklist, screen = Worklist(), session.current()
-    worklist.take([upload(f"{k}.png", film(k)) for k in (1, 2, 3)])
+    worklist.take([Upload(f"{k}.png", film(k)) for k in (1, 2, 3)])
     read_out(worklist, made_card)
     shown = worklist.rows(made_card)
     worklist.open(shown[0], shown)

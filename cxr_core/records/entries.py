@@ -28,6 +28,8 @@ class Read:
         mended: What the reader had undone of the film (turned, inverted), in words.
         reader: Who sat before the screen, as the site names readers; "" when unknown.
         at: When, UTC, ISO 8601; filled in on writing.
+        stated: What the reader stated of the patient for it ("age"), never its value; "" for
+            nothing, None where the program that wrote it did not say.
     """
 
     digest: str
@@ -38,6 +40,7 @@ class Read:
     mended: str = ""
     reader: str = ""
     at: str = ""
+    stated: str | None = ""
 
 
 @dataclass(frozen=True, kw_only=True)

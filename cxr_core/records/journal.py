@@ -160,12 +160,16 @@ class Records:
         return {row["digest"]: row["at"] for row in found}
 
     def latest(self, model: str, version: str, digests: Iterable[str]) -> dict[str, Read]:
-        """Return what a model last answered on each of some films, by digest.
+        """Return what a model last answered on each of some films as it came, by digest.
+
+        An answer to a film that the reader had mended, or for an age that he stated, or of which
+        nobody knows, is no answer to the film as it came.
 
         Raises:
             RecordsError: When the journal cannot be read.
         """
-        spoken = (READS.c.model == model) & (READS.c.version == version)
+        as_it_came = (READS.c.mended == "") & (READS.c.stated == "")
+        spoken = (READS.c.model == model) & (READS.c.version == version) & as_it_came
         return {row["digest"]: _entry(Read, row) for row in self._last(READS, spoken, digests)}
 
     def remarks(self, model: str) -> list[tuple[str, str | None, bool]]:

@@ -18,6 +18,7 @@ READS = sql.Table(
     sql.Column("predictions", sql.JSON, nullable=False),
     sql.Column("mended", sql.String(1000), nullable=False),
     sql.Column("reader", sql.String(200), nullable=False),
+    sql.Column("stated", sql.String(40)),
 )
 OPINIONS = sql.Table(
     "opinions",
@@ -77,6 +78,12 @@ def _add_events(connection: sql.Connection) -> None:
     _make(connection, EVENTS)
 
 
+def _add_stated(connection: sql.Connection) -> None:
+    """Add the column of version 3: what was stated of the patient; not known of older rows."""
+    if "stated" not in {one["name"] for one in sql.inspect(connection).get_columns(READS.name)}:
+        connection.execute(sql.text(f"ALTER TABLE {READS.name} ADD COLUMN stated VARCHAR(40)"))
+
+
 def _make(connection: sql.Connection, table: sql.Table) -> None:
     """Make a table, and the trigger that refuses to change its rows."""
     TABLES.create_all(connection, [table])
@@ -102,7 +109,7 @@ def _refusal(table: str, dialect: str) -> tuple[str, ...]:
 
 
 # What brings a database from each version to the next, in order: never changed, only added to.
-MIGRATIONS: tuple[Callable[[sql.Connection], None], ...] = (_create, _add_events)
+MIGRATIONS: tuple[Callable[[sql.Connection], None], ...] = (_create, _add_events, _add_stated)
 
 
 def version(connection: sql.Connection) -> int:

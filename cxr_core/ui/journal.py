@@ -137,7 +137,7 @@ def standing() -> int:
 def known_of(
     digests: Sequence[str], model: str, version: str
 ) -> tuple[Mapping[str, Read], Mapping[str, str]]:
-    """Return a model's answers on some films, and when readers looked at them, by digest.
+    """Return a model's answers on films as they came, and when readers looked at them, by digest.
 
     Both are empty where there are no records to ask.
     """
@@ -151,15 +151,8 @@ def known_of(
 
 
 def answer(digest: str, model: str, version: str) -> Read | None:
-    """Return what a model last answered on a film; None when it did not, or nobody knows."""
-    try:
-        found = opened()
-        reads = found.reads(digest) if found is not None else []
-    except RecordsError:
-        return None
-    return next(
-        (one for one in reversed(reads) if (one.model, one.version) == (model, version)), None
-    )
+    """Return a model's answer on a film as it came; None when there is none, or nobody knows."""
+    return known_of([digest], model, version)[0].get(digest)
 
 
 def cleared() -> frozenset[str]:

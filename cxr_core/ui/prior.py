@@ -123,6 +123,7 @@ def _ask(state: Session, film: Film, others: Sequence[Film]) -> Film | None:
         key=key,
         on_change=choose,
         filter_mode=None,
+        placeholder="none",
     )
     return by_digest.get(said or "")
 

@@ -22,7 +22,7 @@ from cxr_core.records import (
     Stance,
     Verdict,
 )
-from cxr_core.ui import access, canvas, journal, readfirst, session
+from cxr_core.ui import access, arrivals, canvas, journal, readfirst, session
 from cxr_core.ui.bars import FEW_FINDINGS
 from cxr_core.ui.canvas import Pane
 from cxr_core.ui.fragments import fragment
@@ -40,6 +40,14 @@ from cxr_core.ui.widgets import (
 from cxr_core.wording import means_absence, spoken
 
 UNSURE = "unsure"
+
+
+def arrive() -> Session:
+    """Return this reader's session, with what was dropped since the page last ran."""
+    state = session.current()
+    if uploads := arrivals.collect("read"):
+        state.take(uploads)
+    return state
 
 
 def who_speaks(cards: Sequence[ModelCard]) -> ModelCard:

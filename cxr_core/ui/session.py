@@ -7,6 +7,7 @@ classifiers (read-only) and the public record of each model.
 
 import hashlib
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 from threading import BoundedSemaphore, Lock
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import streamlit as st
@@ -59,27 +60,20 @@ from cxr_core.records import Read
 from cxr_core.registration import Registration
 from cxr_core.ui import access, journal
 from cxr_core.ui import reading as words
+from cxr_core.ui.arrivals import Upload
 from cxr_core.uncertainty import steadiness
 
 SAMPLE_NAME = "Sample film (computer-made)"
 # A film of 4 MP holds 16 MB here; more films than this are work for the command line.
 FIRST = "pediatric-pneumonia"  # the model with the best record speaks until another is chosen
 MAX_FILMS = 40
+LATELY = 10.0  # seconds for which the next files that come are told of together with the last
 MAX_PIXELS_HELD = 200_000_000  # of all films of one reader: 0.8 GB
 # Longest side shown at first: enough for the whole film on a screen, and quick to send.
 SHOWN_SIDE = 1280
 # Streamlit holds an upload in memory, but Starlette (1.10) would send what is longer than 1 MB
 # through a temporary file on its way there: a film must not be left on a disk.
 MultiPartParser.spool_max_size = MAX_BYTES
-
-
-class Upload(Protocol):
-    """What a file uploader hands over."""
-
-    name: str
-
-    def getvalue(self) -> bytes:
-        """Return the file's bytes."""
 
 
 class Explained(NamedTuple):
@@ -151,6 +145,11 @@ class Film:
     reference: StudyReference | None = None
 
     @property
+    def as_it_came(self) -> bool:
+        """Whether it is read as it came: nothing mended, and no age stated."""
+        return not self.mended and self.stated_age is None
+
+    @property
     def age_years(self) -> float | None:
         """Age from the file, else as stated."""
         known = self.radiograph.facts.age_years
@@ -189,29 +188,25 @@ class Session:
 
     Attributes:
         films: By digest, in order of arrival.
-        failures: Why a file of the last batch could not be read, one sentence each.
+        failures: Why a file that came lately could not be read, one sentence each.
+        again: Which films that came lately were here already, one sentence each.
         unkept: Why the records could not take the last answer; "" when they did.
         chosen: Digest of the film on screen; None for the most suspicious.
         priors: Which film the reader compares a film with, by digest; None for none.
         registrations: How films lie over each other, by digest and what was mended of each.
         seen: Counts the films that were ever put on screen.
-        batch: Counts what was dropped. The uploader's key, so that each batch of files finds
-            an empty one: what was read is not kept as bytes, header and all.
+        came: When files came last, in seconds of `time.monotonic`.
     """
 
     films: dict[str, Film] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
+    again: list[str] = field(default_factory=list)
     unkept: str = ""
     chosen: str | None = None
     priors: dict[str, str | None] = field(default_factory=dict)
     registrations: dict[tuple[Any, ...], Registration] = field(default_factory=dict)
-    batch: int = 0
+    came: float = float("-inf")
     seen: int = 0
-
-    @property
-    def upload_key(self) -> str:
-        """Key of the uploader that waits for the next batch."""
-        return f"upload-{self.batch}" if self.batch else "upload"
 
     def film(self) -> Film | None:
         """Return the film on screen."""
@@ -222,13 +217,20 @@ class Session:
         return [film for film in self.films.values() if not film.was_read(card)]
 
     def take(self, uploads: Sequence[Upload]) -> None:
-        """Read a batch; a bad file leaves its sentence in `failures`, the others are shown."""
-        self.failures, self.batch = [], self.batch + 1
-        for upload in uploads:
+        """Read files; a bad one leaves its sentence in `failures`, the others are shown.
+
+        What is said of one file stays when the next is dropped right after it.
+        """
+        now = time.monotonic()
+        if now - self.came > LATELY:
+            self.failures, self.again = [], []
+        self.came = now
+        for name, data in uploads:
             try:
-                data = upload.getvalue()
-                radiograph = read_radiograph(data, upload.name)
-                self.add(upload.name, radiograph, reference=read_study_reference(data))
+                radiograph = read_radiograph(data, name)
+                if known := self.films.get(radiograph.digest):
+                    self.again.append(f"{known.name} was here already.")
+                self.add(name, radiograph, reference=read_study_reference(data))
             except CxrError as error:
                 self.failures.append(str(error))
         if len(uploads) > 1:
@@ -236,7 +238,7 @@ class Session:
 
     def take_sample(self) -> None:
         """Show the computer-made film."""
-        self.failures = []
+        self.failures, self.again = [], []
         try:
             self.add(SAMPLE_NAME, sample_film())
         except ArgumentError as error:  # the page is full
@@ -278,7 +280,7 @@ class Session:
     def remove(self) -> None:
         """Forget the film on screen."""
         self.films.pop(self.chosen or "", None)
-        self.failures, self.chosen = [], None
+        self.failures, self.again, self.chosen = [], [], None
 
     def clear(self) -> None:
         """Forget every film."""
@@ -462,8 +464,8 @@ def read(film: Film, card: ModelCard) -> Reading:
     if not film.was_read(card):
         reading = answered(film.radiograph, card, film.age_years)
         film.readings[card.name, card.version] = reading
-        told = entry(film.radiograph.digest, card, reading, " ".join(film.mended))
-        current().unkept = journal.keep(replace(told, reader=access.visitor().name))
+        told = replace(film_entry(film, card), reader=access.visitor().name)
+        current().unkept = journal.keep(told)
     return film.readings[card.name, card.version]
 
 
@@ -475,7 +477,14 @@ def answered(radiograph: Radiograph, card: ModelCard, age_years: float | None = 
     return Reading(found.gate, found.model_input, found.prediction)
 
 
-def entry(digest: str, card: ModelCard, reading: Reading, mended: str = "") -> Read:
+def film_entry(film: Film, card: ModelCard) -> Read:
+    """Say what goes into the records of a film on screen, and as what it was read."""
+    told = entry(film.radiograph.digest, card, film.readings[card.name, card.version])
+    stated = "" if film.stated_age is None else "age"
+    return replace(told, mended=" ".join(film.mended), stated=stated)
+
+
+def entry(digest: str, card: ModelCard, reading: Reading) -> Read:
     """Say what goes into the records: scores and decisions, no pixel and no name."""
     return Read(
         digest=digest,
@@ -483,7 +492,6 @@ def entry(digest: str, card: ModelCard, reading: Reading, mended: str = "") -> R
         version=card.version,
         gate=_ageless(reading.gate.to_json()),
         predictions=reading.prediction.to_json() if reading.prediction is not None else [],
-        mended=mended,
     )
 
 

@@ -16,7 +16,7 @@ from cxr_core.cards import ModelCard, damaged_models
 from cxr_core.classifier import LabelPrediction, Prediction
 from cxr_core.gate import GateReport, mend_for
 from cxr_core.images import MAX_AGE_YEARS
-from cxr_core.ui import bars, readfirst, session
+from cxr_core.ui import arrivals, bars, readfirst, session
 from cxr_core.ui import prior as prior_words
 from cxr_core.ui import reading as words
 from cxr_core.ui.bars import FEW_FINDINGS
@@ -63,15 +63,13 @@ def belonging(card: ModelCard) -> None:
 
 def intake(state: Session, *, large: bool) -> None:
     """Ask for films; a large target while there is none, a line afterwards."""
-    with st.container(key="intake-large" if large else "intake"):
-        uploads = st.file_uploader(
-            "Drop chest films here: PNG, JPEG, TIFF, BMP or DICOM, one or several",
-            accept_multiple_files=True,  # no filter by type: DICOM files often have no extension
-            key=state.upload_key,
+    with st.container(key="intake"):
+        arrivals.ask(
+            "read",
+            "Chest films: PNG, JPEG, TIFF, BMP or DICOM" if large else "",
+            note=" ".join(state.again),
+            large=large,
         )
-        if uploads:
-            state.take(uploads)
-            st.rerun()
         with st.container(horizontal=True, gap="small"):
             st.button(
                 "Try the sample film",

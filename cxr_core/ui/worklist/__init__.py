@@ -14,7 +14,7 @@ import streamlit as st
 from cxr_core.archive.inbox import inbox
 from cxr_core.cards import ModelCard
 from cxr_core.errors import CxrError
-from cxr_core.ui import readfirst, session
+from cxr_core.ui import arrivals, readfirst, session
 from cxr_core.ui.fragments import fragment, plain
 from cxr_core.ui.widgets import belonging, choose_model
 from cxr_core.ui.worklist import fetching
@@ -39,8 +39,10 @@ GLANCE = 5.0  # seconds between two looks into the inbox, while nothing is read
 
 
 def arrive() -> None:
-    """Leave for the reading page when a film was opened."""
+    """Take in what was dropped; leave for the reading page when a film was opened."""
     worklist = current()
+    if uploads := arrivals.collect("list"):
+        worklist.take(uploads)
     if worklist.leaving:
         worklist.leaving = False
         st.switch_page("pages/read.py")
@@ -61,16 +63,8 @@ def choose(cards: Sequence[ModelCard]) -> ModelCard:
 def intake(card: ModelCard) -> None:
     """Ask for films: files, a folder, or test films to be read first; the inbox is looked into."""
     worklist = current()
-    batch = worklist.batch
-    uploads = [
-        *st.file_uploader("Drop films here", accept_multiple_files=True, key=f"list-{batch}"),
-        *st.file_uploader(
-            "Or a whole folder", accept_multiple_files="directory", key=f"list-folder-{batch}"
-        ),
-    ]
-    if uploads:
-        worklist.take(uploads)
-        st.rerun()
+    with st.container(key="intake"):
+        arrivals.ask("list", note=worklist.again, folder=True)
     fetching.panel(worklist)
     worklist.look()
     if worklist.aside:

@@ -57,6 +57,8 @@ class Listed:
         view: "PA", "AP", "LL", ..., where the header says so.
         here: Whether it can be opened, or must be dropped again.
         read: What the model answered; None while it has not.
+        changed: How it was changed on the reading page before that answer, which is shown there;
+            "" for the film as it came.
         hidden: Whether that answer waits for the reader.
         seen: When a reader last looked at it, like `at`; "" for never.
     """
@@ -70,6 +72,7 @@ class Listed:
     view: str | None = None
     here: bool = False
     read: Read | None = None
+    changed: str = ""
     hidden: bool = False
     seen: str = ""
 
@@ -200,12 +203,12 @@ def in_words(film: Listed) -> str:
     if film.state == "away":
         return "It is not stored here: drop it again to have it read."
     if film.read is None:
-        return ""
-    if film.state == "refused":
-        return _refusal(film.read)
+        return f"Not read yet {film.changed}: open it." if film.changed else ""
     if film.state == "yours":
         return "Say what you see before the answer is shown."
-    words_of = _answer(answers_of(film.read))
+    if film.state == "refused":
+        return _refusal(film.read) + (f" Read {film.changed}." if film.changed else "")
+    words_of = _answer(answers_of(film.read)) + (f", read {film.changed}" if film.changed else "")
     return words_of if film.here else f"{words_of}. To look at it, drop it again."
 
 

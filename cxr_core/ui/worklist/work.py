@@ -41,8 +41,8 @@ from cxr_core.images import (
 )
 from cxr_core.records import MOST_DAYS, Event, Read, films
 from cxr_core.ui import gallery, journal, readfirst, session
+from cxr_core.ui.arrivals import Upload
 from cxr_core.ui.datafolder import fence
-from cxr_core.ui.session import Upload
 from cxr_core.ui.worklist.rows import Listed, Row, rows, title, weight
 
 DAYS = "CXR_WORKLIST_DAYS"
@@ -126,7 +126,7 @@ class Worklist:
         card: The model that reads them.
         coming: Files of the server that are yet to be entered, as `_enter` takes them.
         broken: Why a model cannot read, by name and version.
-        batch: Counts what was dropped; part of the uploaders' keys, as in `Session`.
+        again: Which films of those dropped last were on the list already, in a sentence.
         left_out: Why something that came is not on the list; "" when all is.
         unkept: Why the records could not take an answer; "" when they did.
         order: The films that next and previous lead through.
@@ -148,7 +148,7 @@ class Worklist:
     card: ModelCard | None = None
     coming: list[tuple[str, bytes | Path, str]] = field(default_factory=list)
     broken: dict[tuple[str, str], str] = field(default_factory=dict)
-    batch: int = 0
+    again: str = ""
     left_out: str = ""
     unkept: str = ""
     order: tuple[str, ...] = ()
@@ -170,11 +170,12 @@ class Worklist:
 
     def take(self, uploads: Sequence[Upload]) -> None:
         """Put files on the list; those that are there already are matched by their digest."""
-        self.batch += 1
         self.left_out = ""
         self.broken.clear()
         visible = [one for one in uploads if not Path(one.name).name.startswith(".")]
-        self._enter([(one.name, one.getvalue(), "") for one in visible])
+        known = [one.name for one in visible if hashlib.sha256(one.data).hexdigest() in self.films]
+        self.again = _again(known)
+        self._enter([(one.name, one.data, "") for one in visible])
 
     def receive(self, name: str, data: bytes) -> bool:
         """Put one file that came over the network on the list; say whether it is there."""
@@ -310,7 +311,7 @@ class Worklist:
         self.films.clear()
         self.entered.clear()
         self.coming.clear()
-        self.order, self.left_out = (), ""
+        self.order, self.left_out, self.again = (), "", ""
         self.reach, self.older = 0, None
         self.unkept = journal.keep(*gone)
 
@@ -429,10 +430,10 @@ class Worklist:
 
     def rows(self, card: ModelCard) -> list[Row]:
         """Return the list, what matters first; answers that wait for the reader are hidden."""
-        mode = readfirst.current()
+        mode, screen = readfirst.current(), session.current().films
         found = [
             replace(
-                _listed(film, card),
+                _as_on_screen(_listed(film, card), screen.get(film.digest), card),
                 hidden=mode.hides(readfirst.question(film.digest, card)),
                 seen=self.seen.get(film.digest, ""),
             )
@@ -484,6 +485,14 @@ class Worklist:
             screen.add(film.title, radiograph, test_film=film.test_film, reference=film.study)
         screen.chosen = self.at = row.film.digest
         screen.failures = []
+
+
+def _again(names: Sequence[str]) -> str:
+    """Say which films were on the list already."""
+    if not names:
+        return ""
+    more = f" and {len(names) - 1:,} more were" if len(names) > 1 else " was"
+    return f"{names[0]}{more} on the list already."
 
 
 def days() -> float:
@@ -593,6 +602,15 @@ def _listed(film: Filed, card: ModelCard) -> Listed:
         here=film.here,
         read=film.reads.get((card.name, card.version)),
     )
+
+
+def _as_on_screen(listed: Listed, film: session.Film | None, card: ModelCard) -> Listed:
+    """Say of a film that is mended on the reading page, or of a stated age, what it is there."""
+    if film is None or film.as_it_came:
+        return listed
+    how = ["as mended"] * bool(film.mended) + ["for the age stated"] * (film.stated_age is not None)
+    read = session.film_entry(film, card) if film.was_read(card) else None
+    return replace(listed, read=read, changed=f"{' and '.join(how)} on the reading page")
 
 
 def _now() -> str:
