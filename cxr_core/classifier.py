@@ -139,8 +139,13 @@ class Classifier:
         """Return the network as it was given, or else from its file."""
         if not isinstance(self._given, Path):
             return self._given
-        import keras
-
+        try:
+            import keras
+        except ImportError as error:
+            raise ModelError(
+                "This needs TensorFlow, which is not installed here: what it was asked for is more "
+                "than an answer and its Grad-CAM. Install all of requirements.txt."
+            ) from error
         with reading(self._given):
             if self._graph is not None:
                 self._graph.check(self._given)

@@ -1,9 +1,15 @@
-"""A test record in words: labels, shares and counts as they read inside a sentence."""
+"""Words that screen and paper share: labels, shares and counts as they read inside a sentence."""
 
 from cxr_core.evaluation import LabelReport, wilson
 
+NOTICE = "For research and education. Not a diagnosis; not a medical device."
 # Labels of which the films that have them are the healthy ones.
 ABSENCE = {"normal", "no finding"}
+
+
+def printable(words: str) -> str:
+    """Put a blank for whatever no page can show: control characters, half characters."""
+    return "".join(letter if letter.isprintable() else " " for letter in words)
 
 
 def spoken(label: str) -> str:

@@ -33,8 +33,8 @@ from studies import dicom
 from cxr_core.evaluation import threshold_report
 from cxr_core.images import Radiograph
 from cxr_core.phantom import png_bytes, sample_film, thorax
-from cxr_core.ui.reading import NOTICE
 from cxr_core.ui.selection import PAGE
+from cxr_core.wording import NOTICE
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = ROOT / "models" / "pediatric-pneumonia"

@@ -19,11 +19,11 @@ from cxr_core.cards import list_models, load_history, load_predictions, model_fo
 from cxr_core.errors import ArgumentError, UnknownName
 from cxr_core.evaluation import EvaluationReport, evaluate, threshold_report
 from cxr_core.export import evaluation_csv, evaluation_json, evaluation_pdf, figures_zip, paper
-from cxr_core.export.document import NOTICE, predictions_digest
+from cxr_core.export.document import predictions_digest
 from cxr_core.export.pictures import file_name
 from cxr_core.figures import PALETTES
 from cxr_core.predictions import PredictionTable
-from cxr_core.ui import reading
+from cxr_core.wording import NOTICE
 
 # Ten films without the finding and ten with it: at 0.5 there are 2 false alarms and 1 miss.
 ABSENT_SCORES = [0.01, 0.02, 0.05, 0.1, 0.2, 0.25, 0.3, 0.4, 0.6, 0.7]
@@ -242,10 +242,6 @@ def test_a_card_stands_on_the_first_page(card):
         assert words in first
     for words in (NOTICE, *card.not_for, *card.limits, *apart, *report_of(table).notes):
         assert words in first
-
-
-def test_the_notice_is_that_of_the_screen():
-    assert NOTICE == reading.NOTICE
 
 
 def test_every_page_says_whose_it_is_and_what_recomputes_it(card):

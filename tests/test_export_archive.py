@@ -27,10 +27,10 @@ from cxr_core.export import (
     structured_report,
     unfileable,
 )
-from cxr_core.export.document import NOTICE
 from cxr_core.export.filing import SYNTHETIC
 from cxr_core.export.secondary import NARROWEST, SIDE, picture
 from cxr_core.images import read_radiograph, read_study_reference
+from cxr_core.wording import NOTICE
 
 MANY = (
     finding("Pneumonia", 0.9, 0.4, band=(0.2, 0.45)),
@@ -316,6 +316,15 @@ def test_what_is_ill_formed_but_not_needed_is_left_empty():
         assert (dataset.AccessionNumber, dataset.ReferringPhysicianName) == ("", "")
 
 
+@pytest.mark.parametrize("write", WRITERS)
+def test_an_answer_is_filed_under_the_patient_of_the_same_issuer(write):
+    filed = [
+        read_back(write(record(), replace(WHO, issuer=issuer)))
+        for issuer in ("SITE-A", "", "SITE\\A")
+    ]
+    assert [one.get("IssuerOfPatientID") for one in filed] == ["SITE-A", None, None]
+
+
 NAMES = [one.name for one in fields(WHO) if not one.name.endswith("_uid")]
 
 
@@ -332,7 +341,7 @@ def test_no_header_makes_a_file_that_is_not_dicom(reference):
         assert "DICOM header" in problem
         return
     dataset = read_back(structured_report(record(), reference))
-    assert (dataset.PatientID or "") == reference.patient_id.strip()
+    assert (dataset.PatientID or "").strip() == reference.patient_id.strip()
 
 
 def test_no_name_is_on_paper_in_rows_or_in_a_picture_of_nobody():

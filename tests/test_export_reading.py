@@ -17,10 +17,10 @@ from cxr_core import overlays
 from cxr_core.cards import list_models
 from cxr_core.errors import ArgumentError
 from cxr_core.export import reading_csv, reading_pdf
-from cxr_core.export.document import NOTICE
 from cxr_core.export.reading_table import COLUMNS
 from cxr_core.export.terms import PRIVATE, SNOMED, one_line, term_of
 from cxr_core.preprocess import restore
+from cxr_core.wording import NOTICE
 
 HOSTILE = "<b>a</b> & <para> </font> &lt; \x00\ud800 ≥ 95 % $x$"
 

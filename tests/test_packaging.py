@@ -7,11 +7,13 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from importlib.metadata import packages_distributions
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, distribution, packages_distributions
 from pathlib import Path
 
 import pytest
 
+from cxr_core.phantom import png_bytes, sample_film
 from cxr_core.recipes import list_recipes
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,7 +37,7 @@ def normal(name: str) -> str:
 
 
 def requirements(name: str) -> list[str]:
-    lines = (line.split("#")[0].strip() for line in (ROOT / name).read_text().splitlines())
+    lines = (re.split("[#;]", line)[0].strip() for line in (ROOT / name).read_text().splitlines())
     return [line for line in lines if line]
 
 
@@ -113,6 +115,66 @@ def test_every_imported_package_is_required(folders, files):
         if not {normal(name) for name in providers.get(package, ())} & allowed
     }
     assert not missing
+
+
+ALONE = """
+import sys
+from importlib.metadata import PackageNotFoundError, distribution, packages_distributions
+
+class Absent:
+    \"\"\"Packages that are not among those named do not import.\"\"\"
+    def __init__(self, there):
+        self.there, self.makers = set(there), packages_distributions()
+    def find_spec(self, name, path=None, target=None):
+        makers = {one.lower().replace("_", "-") for one in self.makers.get(name.split(".")[0], ())}
+        if makers and not makers & self.there:
+            raise ModuleNotFoundError(f"{name} is not installed", name=name)
+
+there, film, out = sys.argv[1].split(), *sys.argv[2:]
+sys.meta_path.insert(0, Absent(there))
+from cxr_core.__main__ import main
+model = ["--model", "pediatric-pneumonia"]
+explain = ["explain", film, *model, "--label", "Pneumonia"]
+asked = [
+    ["predict", film, *model, "--json", "--no-gate"],
+    [*explain, "-o", f"{out}/map.png"],
+    ["screen", film, *model, "-o", f"{out}/scores.parquet", "--contours"],
+    [*explain, "-o", f"{out}/no.png", "--method", "integrated-gradients"],
+]
+print([main(one) for one in asked])
+import cxr_core.service.server
+"""
+
+
+def closure(file: Path) -> set[str]:
+    """Return what is installed by a file of requirements, with all that they need."""
+    lines = [line.split("#")[0].strip() for line in file.read_text().splitlines()]
+    waiting, found = [line for line in lines if line and line[0] != "-"], set()
+    while waiting:
+        line = waiting.pop()
+        name = normal(re.match(r"[\w.-]+", line)[0])
+        if name not in found and "extra ==" not in line:
+            found.add(name)
+            with suppress(PackageNotFoundError):  # needed on another system
+                waiting += distribution(name).requires or ()
+    return found
+
+
+def test_answers_need_no_more_than_their_own_requirements(tmp_path):
+    """What deploy/requirements-answers.txt promises: no TensorFlow, and none of the app."""
+    there = closure(ROOT / "deploy" / "requirements-answers.txt")
+    assert not there & {"tensorflow", "tensorflow-cpu", "keras", "streamlit", "sqlalchemy"}
+    (tmp_path / "film.png").write_bytes(png_bytes(sample_film()))
+    done = subprocess.run(
+        [sys.executable, "-c", ALONE, " ".join(there), tmp_path / "film.png", tmp_path],
+        cwd=ROOT, env=os.environ | {"CXR_MODELS": str(ROOT / "models")}, capture_output=True,
+        text=True, timeout=300,
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[0, 0, 0, 1]"
+    assert "This needs TensorFlow, which is not installed here" in done.stderr
+    assert (tmp_path / "map.png").exists() and (tmp_path / "scores.parquet").exists()
 
 
 def test_python_versions_agree():

@@ -47,6 +47,7 @@ from cxr_core.ui import arrivals, canvas, session
 from cxr_core.ui import reading as words
 from cxr_core.ui import viewer as viewer_module
 from cxr_core.ui.arrivals import Upload
+from cxr_core.wording import NOTICE
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "pages").glob("*.py"))
@@ -199,8 +200,8 @@ def test_pages_are_thin(path: Path) -> None:
 def test_the_notice_is_the_frames_alone() -> None:
     framed = AppTest.from_file(str(ROOT / "app.py"), default_timeout=120).run()
     check_sound(framed)
-    assert html(framed).count(words.NOTICE) == 1
-    assert not any(words.NOTICE in html(open_page(path.stem)) for path in PAGES)
+    assert html(framed).count(NOTICE) == 1
+    assert not any(NOTICE in html(open_page(path.stem)) for path in PAGES)
 
 
 def test_the_configuration_agrees_with_the_library() -> None:

@@ -33,9 +33,8 @@ from cxr_core.export.pictures import (
 )
 from cxr_core.predictions import PredictionTable, groupings, subgroups, write_predictions
 from cxr_core.ranking import Interval
-from cxr_core.wording import summary_sentences
+from cxr_core.wording import NOTICE, summary_sentences
 
-NOTICE = "For research and education. Not a diagnosis; not a medical device."
 # Labels of a model that are all shown in full; of more, one is.
 MOST_IN_FULL = 3
 DPI = 150  # of figures about an inch wider than they are printed

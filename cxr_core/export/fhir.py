@@ -14,14 +14,12 @@ ObservationInterpretation: POS, NEG, IND ("could neither be declared positive / 
 import json
 from typing import Any
 
-from cxr_core.export.document import NOTICE
 from cxr_core.export.filing import unfileable
-from cxr_core.export.paper import printable
 from cxr_core.export.reading_record import Decision, Finding, ReadingRecord
 from cxr_core.export.terms import CANNOT_TELL, OPERATING_POINT, SNOMED, term_of
 from cxr_core.images import StudyReference
 from cxr_core.images.dicom import MANUFACTURER
-from cxr_core.wording import spoken
+from cxr_core.wording import NOTICE, printable, spoken
 
 SNOMED_SYSTEM = "http://snomed.info/sct"
 UNITS = "http://unitsofmeasure.org"

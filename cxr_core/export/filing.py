@@ -30,6 +30,7 @@ _NEEDED = {
 }
 _WHO = {"PatientID": "patient_id", "PatientName": "patient_name"}
 _KNOWN = {
+    "IssuerOfPatientID": "issuer",
     "PatientBirthDate": "birth_date",
     "PatientSex": "sex",
     "StudyDate": "study_date",
@@ -100,6 +101,8 @@ def filing(record: ReadingRecord, reference: StudyReference | None) -> Filing:
         raise ArgumentError(problem)
     known = {keyword: getattr(reference, name) for keyword, name in _KNOWN.items()}
     known = {key: value if _is_valid(key, value) else "" for key, value in known.items()}
+    if not known["IssuerOfPatientID"]:  # of all these the one that DICOM lets be absent
+        del known["IssuerOfPatientID"]
     who = {keyword: getattr(reference, name) for keyword, name in _WHO.items()}
     source = {keyword: getattr(reference, name) for keyword, name in _NEEDED.items()}
     study = {"StudyInstanceUID": reference.study_uid}

@@ -29,6 +29,7 @@ from reportlab.platypus import (
 )
 
 from cxr_core.figures import PALETTES, font_file
+from cxr_core.wording import printable
 
 PLAIN, BOLD = "DejaVuSans", "DejaVuSans-Bold"
 INK = PALETTES["light"]
@@ -76,11 +77,6 @@ def styles() -> dict[str, Any]:
         like("column-right", fontSize=7.5, leading=10, alignment=2, textColor=INK.muted),
     )
     return {style.name: style for style in made}
-
-
-def printable(words: str) -> str:
-    """Put a blank for whatever no page can show: control characters, half characters."""
-    return "".join(letter if letter.isprintable() else " " for letter in words)
 
 
 def paragraph(words: str, style: str = "body") -> Flowable:

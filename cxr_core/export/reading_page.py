@@ -6,12 +6,11 @@ from reportlab.lib.units import mm
 
 from cxr_core import overlays
 from cxr_core.export import paper
-from cxr_core.export.document import NOTICE
 from cxr_core.export.paper import COLUMN, WIDTH, Flowable, paragraph
 from cxr_core.export.reading_record import Decision, ReadingRecord
 from cxr_core.figures import colour_bar
 from cxr_core.ranking import Interval
-from cxr_core.wording import spoken
+from cxr_core.wording import NOTICE, spoken
 
 SIDE = 1000  # pixels of a film on paper: 300 for each inch of a column
 LOWEST = 40 * mm  # height of the pictures, however little room there is

@@ -4,8 +4,8 @@ import csv
 from io import StringIO
 from typing import Any
 
-from cxr_core.export.paper import printable
 from cxr_core.export.reading_record import Finding, ReadingRecord
+from cxr_core.wording import printable
 
 FILM = ("film_sha256", "read_at", "model", "version", "gate", "mended")
 ANSWER = ("label", "probability", "operating_point", "flag", "cannot_tell", "decision")

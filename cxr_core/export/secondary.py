@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from cxr_core import overlays
-from cxr_core.export.document import NOTICE
 from cxr_core.export.filing import (
     CAPTURE,
     SERIES_DESCRIPTION,
@@ -23,12 +22,12 @@ from cxr_core.export.filing import (
     encoded,
     filing,
 )
-from cxr_core.export.paper import printable
 from cxr_core.export.reading_record import ReadingRecord
 from cxr_core.export.terms import LONGEST_NAME, one_line
 from cxr_core.figures import PALETTES, colour_bar, font_file
 from cxr_core.images import StudyReference
 from cxr_core.images.dicom import MANUFACTURER
+from cxr_core.wording import NOTICE, printable
 
 SERIES = 9902
 SIDE, NARROWEST = 2048, 640  # pixels

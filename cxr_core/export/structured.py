@@ -14,7 +14,6 @@ Reference: DICOM PS3.16, TID 1500, 1501 and 4019; CID 230 (Yes-No), CID 6048 (Ce
 from typing import Any
 from uuid import uuid5
 
-from cxr_core.export.document import NOTICE
 from cxr_core.export.filing import (
     REPORT,
     SERIES_DESCRIPTION,
@@ -23,7 +22,6 @@ from cxr_core.export.filing import (
     encoded,
     filing,
 )
-from cxr_core.export.paper import printable
 from cxr_core.export.reading_record import NAMESPACE, Decision, Finding, ReadingRecord
 from cxr_core.export.terms import (
     CANNOT_TELL,
@@ -38,6 +36,7 @@ from cxr_core.export.terms import (
 )
 from cxr_core.images import StudyReference
 from cxr_core.images.dicom import MANUFACTURER
+from cxr_core.wording import NOTICE, printable
 
 SERIES = 9901  # beyond those of a modality
 PRESENCE = Term("705057003", SNOMED, "Presence")

@@ -23,7 +23,6 @@ from cxr_core.wording import ABSENCE, spoken
 
 Tone = Literal["flag", "clear", "refused"]
 
-NOTICE = "For research and education. Not a diagnosis; not a medical device."
 UNTESTED = "Not tested for this model."
 OUTDATED = "Not tested for this version of the model."
 ADULT = 18.0

@@ -87,15 +87,16 @@ def show(
     with below:
         _region(reading, label)
         absence = _for_or_against(reading, label)
-        asked = [Explained(label, method, absence) for method in methods]
-        maps = [_at_hand(card, reading, one) for one in asked]
-        slots = _notes(card, reading, maps)
+    asked = [Explained(label, method, absence) for method in methods]
+    maps = [_at_hand(card, reading, one) for one in asked]
     with stage:
         panes = [_pane(film, reading, *one) for one in zip(asked, maps, strict=True)]
         if earlier is not None:
             panes = [replace(one, name=f"This film, {one.name}") for one in panes]
         original = [Pane("Original", _title(film))] if beside else []
         _draw(card, film, reading, [*panes, *original, *prior])
+    with below:
+        slots = _notes(card, reading, maps)
     _offer(download, film.name, lambda: _picture(film, reading, maps[0]))
     session.prepare_to_explain(card)  # not before: it would keep the first answer waiting
     _work(card, film, reading, dict(zip(asked, slots, strict=True)))

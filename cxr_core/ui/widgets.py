@@ -34,7 +34,7 @@ VERDICTS = {"ok": "passed", "caution": "note", "refuse": "refused"}
 def frame() -> None:
     """Draw what every page has: the look and, once and quietly, the research-use notice."""
     st.html(STYLE)
-    st.html(f'<p class="cxr-notice">{words.NOTICE}</p>')
+    st.html(f'<p class="cxr-notice">{wording.NOTICE}</p>')
 
 
 def missing_models() -> None:
