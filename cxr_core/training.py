@@ -207,6 +207,8 @@ def compile_network(network: Any, recipe: Recipe, steps: int) -> None:
         # XLA slows convolutions down on processors (measured); elsewhere Keras may choose.
         jit_compile=False if keras.backend.backend() == "tensorflow" else "auto",
     )
+    # Else the first step makes the optimiser's variables, and TensorFlow traces it twice.
+    network.optimizer.build(network.trainable_variables)
 
 
 def _optimizer(config: TrainingConfig, steps: int) -> Any:

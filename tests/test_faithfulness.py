@@ -647,7 +647,9 @@ def learn_phantoms(seed: int, patients: int = 120, epochs: int = 36) -> Classifi
     truth = np.tile([0.0, 1.0], patients)[:, None]
     keras.utils.set_random_seed(seed)
     inputs = keras.Input((64, 64, 1), name="film")
-    around = layers.AveragePooling2D(15, strides=1, padding="same")(inputs)
+    # The mean of 15 x 15 pixels, first of rows, then of columns: the same numbers, sooner.
+    around = layers.AveragePooling2D((15, 1), strides=1, padding="same")(inputs)
+    around = layers.AveragePooling2D((1, 15), strides=1, padding="same")(around)
     x = layers.Subtract()([inputs, around])
     for name, width, kernel, stride in (("low", 16, 5, 2), ("mid", 24, 3, 1), ("high", 24, 3, 2)):
         x = layers.Conv2D(width, kernel, strides=stride, padding="same", use_bias=False)(x)
@@ -657,6 +659,7 @@ def learn_phantoms(seed: int, patients: int = 120, epochs: int = 36) -> Classifi
     network = keras.Model(inputs, logits)
     loss = keras.losses.BinaryCrossentropy(from_logits=True)
     network.compile(keras.optimizers.Adam(0.01), loss)
+    network.optimizer.build(network.trainable_variables)
     random = np.random.default_rng(seed)
     for epoch in range(epochs):
         moved = np.roll(pixels, random.integers(-5, 6, 2), (1, 2))

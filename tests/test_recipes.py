@@ -7,7 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from cxr_core import classifier as classifier_module
 from cxr_core import parts as parts_module
+from cxr_core import training
 from cxr_core.calibration import probabilities
 from cxr_core.cards import load_card, load_evaluation, load_history, load_predictions
 from cxr_core.classifier import load_classifier
@@ -27,6 +29,7 @@ from cxr_core.parts import blacked_out, deal, fit_labels, prepare_parts, targets
 from cxr_core.phantom import thorax
 from cxr_core.recipes import NIH_FINDINGS, Protocol, get_recipe, list_recipes
 from cxr_core.release import score_split, train
+from cxr_core.training import compile_network
 
 pytestmark = pytest.mark.slow
 
@@ -42,12 +45,29 @@ def place(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.fixture(autouse=True)
+def light(request, monkeypatch):
+    """Run steps on phantoms as they are written, and keep weights as they are.
+
+    To trace a large network takes longer than these few steps, and so does to deflate its file.
+    Graphs train in test_training and on the real films below; test_classifier sees files deflate.
+    """
+
+    def compile_eagerly(network, *others):
+        compile_network(network, *others)
+        network.run_eagerly = True
+
+    if "data" not in request.fixturenames:
+        monkeypatch.setattr(training, "compile_network", compile_eagerly)
+        monkeypatch.setattr(classifier_module, "_deflate", lambda path: None)
+
+
 def small(recipe, **changes):
     size = SIZES.get(recipe.name, 64)
     return replace(
         recipe,
         preprocessing=replace(recipe.preprocessing, size=size),
-        config=replace(recipe.config, epochs=2, batch=4, validation=0.3),
+        config=replace(recipe.config, epochs=2, batch=8, validation=0.3),
         protocol=replace(recipe.protocol, held_out=(0.25, 0.25), share=1.0),
         **changes,
     )

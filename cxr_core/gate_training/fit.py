@@ -271,6 +271,8 @@ def fit(
         loss,
         jit_compile=False if keras.backend.backend() == "tensorflow" else "auto",
     )
+    # Else the first step makes the optimiser's variables, and TensorFlow traces it twice.
+    network.optimizer.build(network.trainable_variables)
     history: dict[str, list[float]] = {"step": [], "loss": [], "seconds": []}
     losses: list[float] = []
     began = time.monotonic()
