@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from cxr_core.calibration import Calibration, Curve
 from cxr_core.cards import ModelCard
@@ -22,6 +23,10 @@ from cxr_core.phantom import thorax, write_dataset
 from cxr_core.preprocess import Preprocessing
 from cxr_core.recipes import Recipe, get_recipe
 from cxr_core.records import Records
+
+# No test is about the time that one example takes, on whatever machine.
+settings.register_profile("patient", settings.default, deadline=None)
+settings.load_profile("patient")
 
 DATA = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
 
