@@ -1,11 +1,16 @@
 """What the server does to the page that Streamlit serves, and to nothing else."""
 
+import asyncio
+import socket
+
 import pytest
 from starlette.applications import Starlette
 from starlette.responses import FileResponse, HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.testclient import TestClient
+from uvicorn import Server
 
+from cxr_core.ui import serving
 from cxr_core.ui.serving import DARK_FIRST, MIDDLEWARE
 
 PAGE = "<!DOCTYPE html><html><head><title>Read</title></head><body></body></html>"
@@ -54,3 +59,17 @@ def test_whatever_is_no_page_passes_as_it_is(client, path):
 def test_a_program_that_asks_for_no_page_gets_what_streamlit_serves(client):
     assert client.get("/", headers={"accept": "*/*"}).text == PAGE
     assert client.head("/", headers=BROWSER).text == ""
+
+
+def test_what_the_server_writes_in_pieces_is_not_held_back(monkeypatch):
+    """Its socket comes from Streamlit, whose connections asyncio would leave to wait."""
+    begun = []
+
+    async def begin(server, sockets):
+        begun.append((server, sockets))
+
+    monkeypatch.setattr(serving, "_startup", begin)
+    with socket.socket() as listener:
+        asyncio.run(Server.startup("server", [listener]))
+        assert listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    assert begun == [("server", [listener])]

@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import socket
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from importlib import import_module
@@ -13,10 +15,12 @@ from starlette.middleware import Middleware
 from starlette.responses import FileResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from streamlit import delta_generator
+from streamlit.components.v2 import manifest_scanner
 from streamlit.runtime import get_instance
 from streamlit.runtime.fragment import MemoryFragmentStorage
 from streamlit.runtime.pages_manager import PagesManager
 from streamlit.runtime.state import SessionState
+from uvicorn import Server
 
 from cxr_core.errors import CxrError
 
@@ -48,6 +52,25 @@ UNASKED = {b"accept-encoding", b"if-none-match", b"if-modified-since"}
 PARTS = ("outputs", "reader", "viewer", "widgets", "worklist")
 
 
+async def _begin(server: Server, sockets: list[socket.socket] | None = None) -> None:
+    """Let the server begin, and send without delay what it writes in pieces.
+
+    An answer leaves in two writes at least, and the second would wait until the browser confirms
+    the first, which it puts off by 40 ms. asyncio sees to it only for sockets that were made with
+    their protocol named, which that of Streamlit (1.67) is not. Connections inherit it.
+    """
+    for one in sockets or ():
+        one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    await _startup(server, sockets)
+
+
+# Streamlit looks through all that is installed for components, before it answers anybody; those of
+# this app are its own, and made where they are used.
+manifest_scanner.scan_component_manifests = list  # type: ignore[assignment]
+# uvicorn imports the app once its socket is bound, and then begins.
+_startup, Server.startup = Server.startup, _begin  # type: ignore[assignment, method-assign]
+
+
 @asynccontextmanager
 async def lifespan(_: Any) -> AsyncIterator[None]:
     """Make ready while the first browser is still on its way; look after closed tabs."""
@@ -68,6 +91,10 @@ async def lifespan(_: Any) -> AsyncIterator[None]:
 
 def _make_ready() -> None:
     """Import what the reading page needs, and load the model that speaks first."""
+    # What imports lets go of the interpreter every half a millisecond, not every five: each file
+    # that the first browser fetches passes through several threads, and waits for it each time.
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(0.0005)
     from cxr_core.ui import journal, session
 
     try:
@@ -79,6 +106,8 @@ def _make_ready() -> None:
         session.explains(card)  # reads the head, too
     except CxrError as error:  # the page says so, too
         LOG.warning("%s", error)
+    finally:
+        sys.setswitchinterval(before)
 
 
 class DarkFirst:
