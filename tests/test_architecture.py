@@ -51,7 +51,7 @@ ONLY_IN = {
     "onnxruntime": {"runtime"},
     "fastapi": {"service"},
     "starlette": {"service", "ui"},
-    "uvicorn": {"service"},
+    "uvicorn": {"service", "ui"},
     "prometheus_client": {"service"},
     "python_multipart": {"service"},
     "pyarrow": {"screening"},
