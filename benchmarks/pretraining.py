@@ -175,6 +175,8 @@ def _compile(network: Any, steps: int, rate: float) -> None:
         },
         jit_compile=False,  # XLA slows convolutions down on processors (measured)
     )
+    # Else the first step makes the optimiser's variables, and TensorFlow traces it twice.
+    network.optimizer.build(network.trainable_variables)
 
 
 def batches(seen: Films, steps: int, stage: int) -> Iterator[Shown]:

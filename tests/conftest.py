@@ -11,6 +11,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -91,6 +92,20 @@ def tiny_recipe() -> Recipe:
         options={"widths": (8, 16, 16, 16), "blocks": (1, 1, 1, 1)},
         config=replace(recipe.config, epochs=2, batch=8, validation=0.3, average=0.5),
     )
+
+
+@pytest.fixture
+def eagerly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings run their steps as they are written: to trace takes longer than a few steps."""
+    from cxr_core import training
+
+    compile_network = training.compile_network
+
+    def compile_eagerly(network: Any, *others: Any) -> None:
+        compile_network(network, *others)
+        network.run_eagerly = True
+
+    monkeypatch.setattr(training, "compile_network", compile_eagerly)
 
 
 @pytest.fixture(scope="session")

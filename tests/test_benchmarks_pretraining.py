@@ -118,6 +118,13 @@ def test_each_film_comes_once_in_each_pass(monkeypatch, some):
 
 @pytest.mark.slow
 def test_only_heads_and_upper_blocks_are_fitted(monkeypatch, some, weights):
+    compile_network = pretraining._compile
+
+    def compile_eagerly(network, *others):
+        compile_network(network, *others)
+        network.run_eagerly = True  # tracing takes longer than these few steps
+
+    monkeypatch.setattr(pretraining, "_compile", compile_eagerly)
     monkeypatch.setattr(pretraining, "BATCH", 3)
     fresh = pretraining.network_of_tasks(weights, SIDE)
     kept = {variable.path: variable.numpy() for variable in fresh.weights}

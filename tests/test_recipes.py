@@ -9,7 +9,6 @@ import pytest
 
 from cxr_core import classifier as classifier_module
 from cxr_core import parts as parts_module
-from cxr_core import training
 from cxr_core.calibration import probabilities
 from cxr_core.cards import load_card, load_evaluation, load_history, load_predictions
 from cxr_core.classifier import load_classifier
@@ -29,7 +28,6 @@ from cxr_core.parts import blacked_out, deal, fit_labels, prepare_parts, targets
 from cxr_core.phantom import thorax
 from cxr_core.recipes import NIH_FINDINGS, Protocol, get_recipe, list_recipes
 from cxr_core.release import score_split, train
-from cxr_core.training import compile_network
 
 pytestmark = pytest.mark.slow
 
@@ -52,13 +50,8 @@ def light(request, monkeypatch):
     To trace a large network takes longer than these few steps, and so does to deflate its file.
     Graphs train in test_training and on the real films below; test_classifier sees files deflate.
     """
-
-    def compile_eagerly(network, *others):
-        compile_network(network, *others)
-        network.run_eagerly = True
-
     if "data" not in request.fixturenames:
-        monkeypatch.setattr(training, "compile_network", compile_eagerly)
+        request.getfixturevalue("eagerly")
         monkeypatch.setattr(classifier_module, "_deflate", lambda path: None)
 
 

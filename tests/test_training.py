@@ -146,6 +146,7 @@ def test_a_finding_that_would_flag_nearly_every_film_gets_no_operating_point(
     assert points[0] is not None and points[1] is None
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_only_a_single_layer_over_a_frozen_backbone_is_solved_at_once(parts, tiny_recipe, tmp_path):
     config = replace(
         tiny_recipe.config, optimizer="solve", frozen=True, epochs=1, average=0.0, keep="last"
@@ -230,6 +231,7 @@ def test_a_network_learns_the_films_it_is_shown(parts, tiny_recipe, tmp_path):
     assert np.mean(losses[-5:]) < 0.6 * np.mean(losses[:3])
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_a_training_keeps_its_best_and_resumes_with_the_same_history(parts, tiny_recipe, tmp_path):
     """Two epochs, then --resume for two more, equal four at once: order, rate and rows."""
     four = replace(tiny_recipe, config=replace(tiny_recipe.config, epochs=4))
@@ -331,6 +333,7 @@ def no_room(*_: object, **__: object) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_a_full_disk_is_a_sentence_and_the_kept_epochs_stay(
     parts, tiny_recipe, tmp_path, monkeypatch
 ):
@@ -354,6 +357,7 @@ def test_a_full_disk_is_a_sentence_and_the_kept_epochs_stay(
         fit(tiny_recipe, parts, Run(Path("/proc/none/run")), seed=0)
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_the_operating_point_keeps_its_promise_on_the_films_that_chose_it(
     parts, tiny_recipe, tmp_path
 ):
