@@ -287,9 +287,21 @@ def facts(film: Film) -> None:
             format="%g",
             placeholder="not stated",
             key=key,
-            on_change=lambda: film.state_age(st.session_state[key]),
+            on_change=_state_age,
+            args=(key, film.radiograph.digest),
             persist_state="session",
         )
+
+
+def _state_age(key: str, digest: str) -> None:
+    """Take what the reader says of a film's age.
+
+    Not as a function that knows the film: Streamlit keeps it for as long as the answer, which is
+    as long as the tab, and with it the film.
+    """
+    film = session.current().films.get(digest)
+    if film is not None:
+        film.state_age(st.session_state[key])
 
 
 def checks(gate: GateReport) -> None:
