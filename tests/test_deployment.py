@@ -4,6 +4,7 @@ Neither Docker nor a running systemd is at hand where these tests run: what they
 parsed, and the commands they would give are given here.
 """
 
+import argparse
 import json
 import os
 import re
@@ -24,11 +25,14 @@ from typing import Any
 import pytest
 import yaml
 
+from cxr_core.commands import add_commands
 from cxr_core.records import Opinion, Records
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "deployment.md"
-UNIT = ROOT / "deploy" / "cxr-second-opinion.service"
+UNIT, LISTENER = (
+    ROOT / "deploy" / f"cxr-{name}.service" for name in ("second-opinion", "listener")
+)
 VARIABLE = re.compile(r"\bCXR_[A-Z]+(?:_[A-Z]+)*\b")
 HOSTS = "STREAMLIT_SERVER_ALLOWED_HOSTS"
 
@@ -297,11 +301,12 @@ def test_films_go_from_the_archive_to_the_worklist():
 
 
 @pytest.mark.parametrize("word", ["verify", "security"])
-def test_systemd_accepts_the_unit(tmp_path, word):
+@pytest.mark.parametrize("unit", [UNIT, LISTENER], ids=["app", "listener"])
+def test_systemd_accepts_the_units(tmp_path, unit, word):
     if shutil.which("systemd-analyze") is None:
         pytest.skip("systemd-analyze is not installed")
-    here = tmp_path / UNIT.name
-    here.write_text(UNIT.read_text().replace("/opt/cxr/.venv/bin/python", sys.executable))
+    here = tmp_path / unit.name
+    here.write_text(unit.read_text().replace("/opt/cxr/.venv/bin/python", sys.executable))
     # Of 10, which is no protection at all, at most 2.
     options = {"verify": ["--man=no"], "security": ["--offline=true", "--threshold=20"]}
     done = subprocess.run(
@@ -310,6 +315,17 @@ def test_systemd_accepts_the_unit(tmp_path, word):
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Unknown" not in done.stderr
+
+
+def test_the_listener_is_started_by_a_command_that_exists_and_told_where_films_go():
+    told = LISTENER.read_text()
+    (started,) = re.findall(r"^ExecStart=\S+ -m cxr_core (.+)$", told, re.MULTILINE)
+    parser = argparse.ArgumentParser()
+    add_commands(parser.add_subparsers())
+
+    assert parser.parse_args(shlex.split(started)).run
+    assert re.search(r"^StateDirectory=cxr cxr/inbox$", told, re.MULTILINE)
+    assert "CXR_INBOX=/var/lib/cxr/inbox" in told
 
 
 def test_the_unit_starts_what_the_image_starts():
