@@ -26,6 +26,7 @@ import pytest
 import yaml
 
 from cxr_core.commands import add_commands
+from cxr_core.images.dicom import MANUFACTURER
 from cxr_core.records import Opinion, Records
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -283,12 +284,12 @@ def test_answers_go_from_the_app_to_the_archive():
 
 
 def test_films_go_from_the_archive_to_the_worklist():
-    (given,) = re.findall(
-        r"INBOX = '(.+)/'", (ROOT / "deploy" / "orthanc" / "inbox.lua").read_text()
-    )
+    script_of_the_archive = (ROOT / "deploy" / "orthanc" / "inbox.lua").read_text()
+    (given,) = re.findall(r"INBOX = '(.+)/'", script_of_the_archive)
     found = services()
 
     assert given == found["app"]["environment"]["CXR_INBOX"]
+    assert f"OURS = '{MANUFACTURER}'" in script_of_the_archive
     assert f"inbox:{given}" in found["archive"]["volumes"]
     assert f"inbox:{given}:ro" in found["app"]["volumes"]
     settings = json.loads((ROOT / "deploy" / "orthanc" / "orthanc.json").read_text())
