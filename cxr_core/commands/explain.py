@@ -35,12 +35,14 @@ def _explain(options: argparse.Namespace) -> None:
     if options.json:
         print_json(told)
     else:
+        from cxr_core.ui.reading import told_apart
+
         gap = told["relative_gap"]
         check = f", completeness gap {gap:.2%}" if gap is not None else ""
         place = f"nothing on the film speaks {'against' if options.absence else 'for'} it"
         if told["peak"]:
             place = f"strongest at x {told['peak'][0]}, y {told['peak'][1]}"
         print(
-            f"{options.label} {told['probability']:.2f}, {options.method}: {place}{check}. "
+            f"{options.label} {told_apart(told['probability'], None)[0]}, {options.method}: {place}{check}. "
             f"Wrote {told['output']}"
         )
