@@ -42,7 +42,5 @@ def _explain(options: argparse.Namespace) -> None:
         place = f"nothing on the film speaks {'against' if options.absence else 'for'} it"
         if told["peak"]:
             place = f"strongest at x {told['peak'][0]}, y {told['peak'][1]}"
-        print(
-            f"{options.label} {told_apart(told['probability'], None)[0]}, {options.method}: {place}{check}. "
-            f"Wrote {told['output']}"
-        )
+        score, _ = told_apart(told["probability"], None)
+        print(f"{options.label} {score}, {options.method}: {place}{check}. Wrote {told['output']}")
