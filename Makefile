@@ -69,6 +69,10 @@ endif
 	@touch .venv/.app $@
 
 define install
+@if $(python) -c 'from importlib.metadata import version; version("tensorflow")' 2>/dev/null && \
+  grep -q '^tensorflow-cpu' requirements.txt && [ "$$(uname -m)" = x86_64 ]; then \
+  echo "This environment holds TensorFlow with NVIDIA's part, which cannot stand beside the one that is" \
+    "installed now (docs/deployment.md): rm -r .venv, and make it anew." >&2; exit 1; fi
 @if $(has_uv); then uv pip install --compile-bytecode --python $(python) $(offline) -r $(1); else \
   { $(python) -m pip --version >/dev/null 2>&1 || $(python) -m ensurepip; } && \
   $(python) -m pip install --disable-pip-version-check $(offline) -r $(1); fi

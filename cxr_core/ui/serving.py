@@ -37,12 +37,12 @@ FileResponse.chunk_size = 1 << 20
 DARK_FIRST = b"""<script>
   try {
     const base = location.pathname.replace(/(worklist|evaluation|films|models|datasets)?$/, "");
-    if (!localStorage.getItem("cxr-dark-first"))
+    if (!localStorage.getItem(`cxr-dark-first-${base}`))
       for (const page of ["", "worklist", "evaluation", "films", "models", "datasets"]) {
         const key = `stActiveTheme-${base}${page}-v2`;
         if (localStorage.getItem(key) === null) localStorage.setItem(key, '"Dark"');
       }
-    localStorage.setItem("cxr-dark-first", "done");
+    localStorage.setItem(`cxr-dark-first-${base}`, "done");
   } catch {}
 </script>"""
 HEAD = b"<head>"
@@ -60,7 +60,8 @@ async def _begin(server: Server, sockets: list[socket.socket] | None = None) -> 
     their protocol named, which that of Streamlit (1.67) is not. Connections inherit it.
     """
     for one in sockets or ():
-        one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if one.family in (socket.AF_INET, socket.AF_INET6):
+            one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     await _startup(server, sockets)
 
 
@@ -95,15 +96,15 @@ def _make_ready() -> None:
     # that the first browser fetches passes through several threads, and waits for it each time.
     before = sys.getswitchinterval()
     sys.setswitchinterval(0.0005)
-    from cxr_core.ui import journal, session
-
     try:
+        from cxr_core.ui import journal, session
+
         card = session.for_reading()[0]
         session.warm_up(card)
         for part in PARTS:
             import_module(f"cxr_core.ui.{part}")
-        journal.opened()
         session.explains(card)  # reads the head, too
+        journal.opened()
     except CxrError as error:  # the page says so, too
         LOG.warning("%s", error)
     finally:
