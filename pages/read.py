@@ -28,14 +28,11 @@ def opinion(state: session.Session, cards: list[ModelCard]) -> None:
         basis, listed = widgets.place(state, card), st.container()
         widgets.intake(state, large=False)
     with left:
-        stage = widgets.place(state, card)
-    with stage:
-        viewer.preview(state, card)
+        stage = viewer.preview(state, card)
     with above:
         widgets.failures(state)
         top = widgets.place(state, card)
-    with top:
-        films = widgets.read_all(state, card)
+    films = widgets.read_all(state, card, top)
     film = state.film() or films[0]
     reading = session.read(film, card)
     with listed:
@@ -45,12 +42,15 @@ def opinion(state: session.Session, cards: list[ModelCard]) -> None:
         return
     with top.container():
         widgets.answer(card, film, reading, earlier)
-    with basis.container():
+    evidence = basis.container()
+    with evidence:
         label, complete = widgets.basis(card, film, reading, earlier)
+    with stage.container():  # before what is asked of the reader: he looks at the film first
+        explain = viewer.show(card, film, reading, label, earlier)
+    with evidence:
         reader.opinion(card, film, reading, label)
         outputs.save(card, film, reading, label, earlier)
-    with stage.container():
-        viewer.show(card, film, reading, label, earlier)
+    explain()
     complete()
 
 

@@ -25,6 +25,7 @@ from cxr_core.ui import reading as words
 from cxr_core.ui.canvas import Layer, Pane
 from cxr_core.ui.prior import Beside, pane_of
 from cxr_core.ui.session import Explained, Film, Reading, Session
+from cxr_core.ui.widgets import place
 
 NOTHING, ORIGINAL = "nothing", "original"
 # Forward passes; the film does not wait for a method that costs more.
@@ -46,14 +47,20 @@ class Shown:
     withheld: str
 
 
-def preview(state: Session, card: ModelCard) -> None:
-    """Show the film while its model is still loading: nobody need wait to look at it."""
+def preview(state: Session, card: ModelCard) -> DeltaGenerator:
+    """Show the film while its model is still loading: nobody need wait to look at it.
+
+    Returns:
+        The place that holds it, for `show`.
+    """
+    stage = place(state, card)
     if state.waiting(card) and not session.warm_up(card):
         film = state.film() or next(iter(state.films.values()))
-        with st.container(key="lightbox-early"):
+        with stage, st.container(key="lightbox-early"):
             # As PNG: left to choose, Streamlit would make it a JPEG.
             picture = overlays.png(overlays.to_grey(film.shown))
             st.image(picture, alt=_title(film), width="stretch", output_format="PNG")
+    return stage
 
 
 def show(
@@ -62,7 +69,7 @@ def show(
     reading: Reading,
     label: str | None,
     earlier: Beside | None = None,
-) -> None:
+) -> Callable[[], None]:
     """Show the film and, where the answer carries one, its explanation.
 
     Args:
@@ -71,6 +78,9 @@ def show(
         reading: What the model made of it.
         label: Whose evidence is shown; None when there is no answer.
         earlier: A prior film, which then stands beside it.
+
+    Returns:
+        What makes slow maps and checks all of them, for when the rest is on screen.
     """
     methods, beside, download = _toolbar(alone=earlier is None)
     prior = [] if earlier is None else [pane_of(earlier)]
@@ -83,7 +93,7 @@ def show(
             _region(reading, label)
             _not_explained(reading, label)
         _offer(download, film.name, lambda: overlays.png(overlays.to_grey(film.radiograph.pixels)))
-        return
+        return lambda: None
     with below:
         _region(reading, label)
         absence = _for_or_against(reading, label)
@@ -98,8 +108,7 @@ def show(
     with below:
         slots = _notes(card, reading, maps)
     _offer(download, film.name, lambda: _picture(film, reading, maps[0]))
-    session.prepare_to_explain(card)  # not before: it would keep the first answer waiting
-    _work(card, film, reading, dict(zip(asked, slots, strict=True)))
+    return partial(_work, card, film, reading, dict(zip(asked, slots, strict=True)))
 
 
 def _toolbar(*, alone: bool) -> tuple[list[str], bool, DeltaGenerator]:
@@ -214,6 +223,7 @@ def _work(
     Each says how far it is. Streamlit stops it there when the reader moves on; what was
     finished is kept.
     """
+    session.prepare_to_explain(card)  # not before: it would keep the first answer waiting
     waiting = [one for one in slots if one not in reading.maps]
     for one in waiting:
         doing = f"{words.method_name(one.method)}, looking for {wording.spoken(one.label)}"

@@ -120,13 +120,13 @@ def place(state: Session, card: ModelCard) -> DeltaGenerator:
     return holder.empty() if state.waiting(card) else holder
 
 
-def read_all(state: Session, card: ModelCard) -> list[Film]:
-    """Have every film read, those that need a look first; say so while it lasts."""
+def read_all(state: Session, card: ModelCard, top: DeltaGenerator) -> list[Film]:
+    """Have every film read, those that need a look first; say so at the top while it lasts."""
     waiting = state.waiting(card)
     if waiting:
         ready = session.warm_up(card)
         text = "Reading" if ready else "Loading the model; this takes some seconds after a start"
-        with st.spinner(text):
+        with top, st.spinner(text):
             for film in waiting:
                 session.read(film, card)
     films = list(state.films.values())
