@@ -648,7 +648,7 @@ def test_what_came_is_taken_once_as_it_was_dropped_and_held_no_longer(
     mine = SimpleNamespace(session_id="mine", uploaded_file_mgr=manager)
     monkeypatch.setattr(arrivals, "get_script_run_ctx", lambda: mine)
     assert arrivals.collect("read") == []
-    came = ("read-000000002", "list-000000003", "read-000000001", "of another uploader")
+    came = ("read-2-of-1", "list-3-of-3", "read-1-of-1", "of another uploader")
     for session_id in ("mine", "another's"):
         for one in came:
             record = UploadedFileRec(one, f"{one} of {session_id}", "", b"film")
@@ -656,11 +656,27 @@ def test_what_came_is_taken_once_as_it_was_dropped_and_held_no_longer(
 
     taken = arrivals.collect("read")
 
-    names = ["read-000000001 of mine", "read-000000002 of mine"]
-    assert taken == [Upload(name, b"film") for name in names]
+    names = ["read-1-of-1 of mine", "read-2-of-1 of mine"]
+    assert taken == [Upload(name, b"film", "1") for name in names]
     assert arrivals.collect("read") == []
-    assert set(manager.file_storage["mine"]) == {"list-000000003", "of another uploader"}
+    assert set(manager.file_storage["mine"]) == {"list-3-of-3", "of another uploader"}
     assert set(manager.file_storage["another's"]) == set(came)
+
+
+def test_the_rest_of_a_drop_leaves_on_screen_what_is_there() -> None:
+    dropped = [Upload(f"{k}.png", film(k), "1") for k in range(5)]
+    state = session.Session()
+    state.take(dropped[:4])
+    assert state.chosen is None, "the most suspicious of them"
+    state.take(dropped[4:])
+    assert state.chosen is None, "the page has not shown any yet"
+    state.chosen = next(iter(state.films))
+    state.take([Upload("5.png", film(5), "1")])
+    assert (len(state.films), state.film().name) == (6, "0.png")
+    state.take([Upload("6.png", film(6), "2")])
+    assert state.film().name == "6.png", "another drop"
+    state.take([Upload("7.png", film(7))])
+    assert state.film().name == "7.png"
 
 
 def test_names_of_files_cannot_become_markup() -> None:

@@ -489,7 +489,13 @@ def test_more_films_than_the_list_holds_are_left_out_with_a_sentence(monkeypatch
     assert len(worklist.films) == 2
     assert "holds 2 films" in worklist.left_out
     worklist.take([Upload("1.png", film(1))])
+    assert "holds 2 films" in worklist.left_out, "it may be of the same drop"
+    worklist.take([Upload("2.png", film(2))])
+    assert worklist.again == "1.png and 1 more were on the list already."
+    worklist.came -= session.LATELY
+    worklist.take([Upload("1.png", film(1))])
     assert worklist.left_out == "", "that one is on it"
+    assert worklist.again == "1.png was on the list already."
 
 
 def test_files_beyond_what_memory_may_hold_are_left_out_with_a_sentence(monkeypatch):
@@ -498,6 +504,7 @@ def test_files_beyond_what_memory_may_hold_are_left_out_with_a_sentence(monkeypa
     worklist.take([Upload(f"{k}.png", film(k)) for k in (1, 2, 3)])
     assert list(worklist.films) == [digest(film(1)), digest(film(2))]
     assert worklist.left_out.startswith("3.png and what came after it were left out")
+    worklist.came -= session.LATELY
     worklist.take([Upload("1.png", film(1))])
     assert worklist.left_out == "", "that one is held already"
 

@@ -6,6 +6,7 @@ whatever is drawn, under names that say which page they are for; that page takes
 it runs, and Streamlit holds them no longer.
 """
 
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -24,10 +25,12 @@ class Upload(NamedTuple):
     Attributes:
         name: Of the file; of one from a folder, with its folders.
         data: As it came.
+        drop: The same for all that were dropped or chosen at once; "" where that is not known.
     """
 
     name: str
     data: bytes
+    drop: str = ""
 
 
 def collect(place: Place) -> list[Upload]:
@@ -42,7 +45,7 @@ def collect(place: Place) -> list[Upload]:
     )
     for one in found:
         manager.remove_file(context.session_id, one.file_id)
-    return [Upload(one.name, one.data) for one in found]
+    return [Upload(one.name, one.data, one.file_id.partition("-of-")[2]) for one in found]
 
 
 def ask(
@@ -74,13 +77,19 @@ def ask(
             "note": note,
             "large": large,
             "folder": folder,
+            "heard": st.session_state.get(_heard(place), 0),
         },
-        on_came_change=_run,
+        on_came_change=partial(_hear, place),
     )
 
 
-def _run() -> None:
-    """Let the page run: it takes what came."""
+def _hear(place: Place) -> None:
+    """Let the page run: it takes what came, and says which call it heard."""
+    st.session_state[_heard(place)] = st.session_state[f"intake-{place}"].came
+
+
+def _heard(place: Place) -> str:
+    return f"heard-{place}"
 
 
 def _text(name: str) -> str:

@@ -196,6 +196,7 @@ class Session:
         registrations: How films lie over each other, by digest and what was mended of each.
         seen: Counts the films that were ever put on screen.
         came: When files came last, in seconds of `time.monotonic`.
+        drop: Which drop they were of.
     """
 
     films: dict[str, Film] = field(default_factory=dict)
@@ -206,6 +207,7 @@ class Session:
     priors: dict[str, str | None] = field(default_factory=dict)
     registrations: dict[tuple[Any, ...], Registration] = field(default_factory=dict)
     came: float = float("-inf")
+    drop: str = ""
     seen: int = 0
 
     def film(self) -> Film | None:
@@ -219,13 +221,18 @@ class Session:
     def take(self, uploads: Sequence[Upload]) -> None:
         """Read files; a bad one leaves its sentence in `failures`, the others are shown.
 
-        What is said of one file stays when the next is dropped right after it.
+        What is said of one file stays when the next is dropped right after it, and what is on
+        screen while the rest of a drop comes.
         """
+        if not uploads:
+            return
+        rest = uploads[0].drop != "" and uploads[0].drop == self.drop
+        on_screen, self.drop = self.chosen, uploads[-1].drop
         now = time.monotonic()
         if now - self.came > LATELY:
             self.failures, self.again = [], []
         self.came = now
-        for name, data in uploads:
+        for name, data, _ in uploads:
             try:
                 radiograph = read_radiograph(data, name)
                 if known := self.films.get(radiograph.digest):
@@ -233,7 +240,9 @@ class Session:
                 self.add(name, radiograph, reference=read_study_reference(data))
             except CxrError as error:
                 self.failures.append(str(error))
-        if len(uploads) > 1:
+        if rest:
+            self.chosen = on_screen
+        elif len(uploads) > 1:
             self.chosen = None
 
     def take_sample(self) -> None:

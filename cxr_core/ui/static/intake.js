@@ -2,26 +2,50 @@
 //
 // The browser's tab sends them, not what is drawn on it: a page that is drawn anew meanwhile, or
 // left, loses none. Python (arrivals.py) takes what came whenever its page runs, and is told to run
-// once all is sent. What cannot be sent is said, until the reader closes it.
+// after every few files; as long as it has not taken much of what was sent, no more is sent. What
+// cannot be sent is said, until the reader closes it.
 
 const AT_ONCE = 4; // files sent together
+const TELL = { files: 8, bytes: 2 ** 26 }; // so much came before Python is told, unless it is the last
+const AHEAD = 2 ** 27; // bytes sent and not taken, beyond which nothing more is sent
+const UNHEARD = 30000; // milliseconds after which Python is told once more
+const WAITS = [500, 1500, 3000]; // milliseconds before a file is sent again
+const LONG = 300000; // milliseconds that sending a file may take, and a second for every 50 kB
 const BETWEEN = 5000; // milliseconds that a page may take to ask for films in the place of another
 const CAME = "came"; // heard by arrivals.py
 const TOKEN = /(?:^|; )_streamlit_xsrf=([^;]*)/; // Streamlit's own, which it wants back
-const UNREACHED = "the file or the server cannot be reached. Drop it again.";
-const UNKNOWN = "the server does not know this page any more. Reload it, and drop it again.";
+
+// Why a file did not arrive, by the status of the answer; 0 where there was none.
+const WHY = {
+  0: "the file or the server cannot be reached. Drop it again.",
+  401: "you are not let in. Sign in again, then drop it again.",
+  403: "you are not let in. Sign in again, then drop it again.",
+  408: "sending it took too long. Drop it again.",
+  413: "it is larger than this server, or what stands before it, takes.",
+};
+const UNANSWERED = "the server does not answer for this page. Drop it again, or reload the page.";
+// A server that is busy, starts, or is being reached again answers better a little later.
+const passing = (status) => status === 0 || status === 400 || status >= 500;
+const wait = (time) => new Promise((done) => setTimeout(done, time));
+const sum = (numbers) => numbers.reduce((all, one) => all + one, 0);
 
 class Intake {
   constructor() {
     this.waiting = [];
     this.sending = this.sent = this.all = 0;
     this.lost = [];
-    this.untold = false; // something came since Python was told
+    this.down = false; // the last file had no answer, though it was sent again and again
+    this.untold = []; // bytes of each file that came since Python was told
+    this.told = []; // and of those that it was told of and has not taken
+    this.ahead = 0; // bytes of both, and of what is being sent
   }
 
   // Show it where a page asks for films now.
   mount(root, data, tell) {
+    const anew = !this.root || this.address !== data.address;
     Object.assign(this, { root, tell, ...data });
+    if (data.heard === this.number) this.ahead -= sum(this.told.splice(0));
+    else if (anew) this.forget(this.number);
     const find = (selector) => root.querySelector(selector);
     root.classList.toggle("large", data.large);
     find(".label").textContent = data.label;
@@ -50,9 +74,14 @@ class Intake {
     return this.root || Date.now() - this.left < BETWEEN;
   }
 
-  // Send files, each with the name it goes by.
+  get busy() {
+    return this.sending > 0 || this.waiting.length > 0;
+  }
+
+  // Send files that came together, each with the name it goes by.
   take(files) {
-    if (!this.sending) this.sent = this.all = 0;
+    if (!this.busy) this.sent = this.all = 0;
+    const drop = SHARED.number + 1;
     for (const [name, file] of files) {
       if (file.size > this.most) {
         const [size, most] = [file.size, this.most].map((bytes) => Math.ceil(bytes / 2 ** 20));
@@ -60,7 +89,7 @@ class Intake {
       } else {
         // Numbered, so that films are listed as they were dropped, whichever is the first to come.
         const number = String((SHARED.number += 1)).padStart(15, "0");
-        this.waiting.push([name, file, `${this.place}-${number}`]);
+        this.waiting.push([name, file, `${this.place}-${number}-of-${drop}`]);
         this.all += 1;
       }
     }
@@ -68,38 +97,67 @@ class Intake {
   }
 
   next() {
-    while (this.sending < AT_ONCE && this.waiting.length) this.send(...this.waiting.shift());
-    if (!this.sending && this.untold && this.tell) {
-      this.untold = false;
-      this.tell(CAME, SHARED.number);
+    while (this.sending < AT_ONCE && this.waiting.length && this.ahead < AHEAD) {
+      this.send(...this.waiting.shift());
+    }
+    const enough = this.untold.length >= TELL.files || sum(this.untold) >= TELL.bytes;
+    if (this.tell && this.untold.length && !this.told.length && (enough || !this.sending)) {
+      this.told = this.untold.splice(0);
+      const number = (this.number = SHARED.number += 1);
+      setTimeout(() => this.forget(number), UNHEARD);
+      this.tell(CAME, number);
     }
     this.draw();
   }
 
+  // Tell Python once more if it did not hear: it may have left the page, or been away.
+  forget(number) {
+    if (number !== this.number || !this.told.length) return;
+    this.untold.unshift(...this.told.splice(0));
+    this.next();
+  }
+
   async send(name, file, id) {
     this.sending += 1;
-    let why = "";
-    try {
-      const body = new FormData();
-      body.append("film", file, name);
-      const token = document.cookie.match(TOKEN)?.[1] ?? "";
-      const answer = await fetch(`${home()}${this.address}/${id}`,
-        { method: "PUT", body, headers: { "X-Xsrftoken": token } });
-      if (!answer.ok) why = UNKNOWN;
-    } catch {
-      why = UNREACHED;
+    this.ahead += file.size;
+    let status = await this.put(name, file, id);
+    for (const time of this.down ? [] : WAITS) {
+      if (!passing(status)) break;
+      await wait(time);
+      status = await this.put(name, file, id);
     }
-    if (why) this.lost.push(`${name} did not arrive: ${why}`);
-    else this.untold = true;
+    this.down = passing(status);
+    if (status === 204) {
+      this.untold.push(file.size);
+    } else {
+      this.ahead -= file.size;
+      this.lost.push(`${name} did not arrive: ${WHY[status] ?? UNANSWERED}`);
+    }
     this.sending -= 1;
     this.sent += 1;
     this.next();
   }
 
+  // Send one file; return the status of the answer, 0 where there was none. 204 says that it came.
+  async put(name, file, id) {
+    try {
+      const body = new FormData();
+      body.append("film", file, name);
+      const token = document.cookie.match(TOKEN)?.[1] ?? "";
+      const answer = await fetch(`${home()}${this.address}/${id}`, {
+        method: "PUT", body, headers: { "X-Xsrftoken": token },
+        signal: AbortSignal.timeout(LONG + file.size / 50),
+      });
+      return answer.status;
+    } catch (error) {
+      return error.name === "TimeoutError" ? 408 : 0;
+    }
+  }
+
   draw() {
     if (!this.root) return;
     const doing = this.root.querySelector(".doing");
-    const text = this.sending ? `Sending ${this.sent + 1} of ${this.all}` : this.note;
+    const text = this.busy ? `Sending ${this.sent + 1} of ${this.all}` : this.note;
     if (doing.textContent !== text) doing.textContent = text; // else it would be read out again
     this.root.querySelector(".lost").hidden = !this.lost.length;
     this.root.querySelector(".lost ul").replaceChildren(...this.lost.map((sentence) =>
@@ -136,36 +194,50 @@ async function within(entry) {
 }
 
 // Hear of drops for as long as the tab lives: what is dropped while pages change is taken, too,
-// and never opened in the place of the app.
+// and never opened in the place of the app. A picture dragged within the page is no film.
 function listening(shared) {
+  let ours = false;
   const carries = (event) =>
     !event.defaultPrevented && event.dataTransfer?.types.includes("Files");
-  const over = (is) => shared.last?.root?.classList.toggle("over", is);
+  const wanted = () => !ours && shared.last.asks;
+  const over = (is) => shared.last.root?.classList.toggle("over", is);
+  document.addEventListener("dragstart", () => (ours = true));
+  for (const end of ["dragend", "pointermove"]) { // what was dragged may be gone before its end
+    document.addEventListener(end, () => (ours = false));
+  }
   document.addEventListener("dragover", (event) => {
     if (!carries(event)) return;
     event.preventDefault();
-    over(true);
+    if (wanted()) over(true);
+    else event.dataTransfer.dropEffect = "none";
   });
   document.addEventListener("dragleave", (event) => event.relatedTarget || over(false));
   document.addEventListener("drop", async (event) => {
     over(false);
     if (!carries(event)) return;
     event.preventDefault();
-    const intake = shared.last;
-    if (!intake.asks) return;
+    if (!wanted()) return;
     try {
-      intake.take(await files(event.dataTransfer.items));
+      shared.held.push(await files(event.dataTransfer.items));
+      if (shared.last.root) hand(shared.last);
+      else setTimeout(() => hand(shared.last), BETWEEN); // unless a page asks before
     } catch {
-      intake.lost.push("Something of what was dropped cannot be opened. Drop it again.");
-      intake.draw();
+      shared.last.lost.push("Something of what was dropped cannot be opened. Drop it again.");
+      shared.last.draw();
     }
   });
   return shared;
 }
 
+// Give a place what was dropped, also while pages changed.
+function hand(intake) {
+  for (const dropped of SHARED.held.splice(0)) intake.take(dropped);
+}
+
 const SHARED = (globalThis.cxrIntake ??= listening({
   places: {},
-  last: null,
+  last: null, // the place that asks, or did
+  held: [], // what was dropped and no place has yet
   number: Date.now(), // counted on from there, so that a tab that is loaded again repeats none
 }));
 
@@ -174,5 +246,6 @@ export default function ask({ data, parentElement, setTriggerValue }) {
   const intake = (SHARED.places[data.place] ??= new Intake());
   SHARED.last = intake;
   intake.mount(root, data, setTriggerValue);
+  hand(intake);
   return () => intake.unmount(root);
 }

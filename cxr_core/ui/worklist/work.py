@@ -126,8 +126,8 @@ class Worklist:
         card: The model that reads them.
         coming: Files of the server that are yet to be entered, as `_enter` takes them.
         broken: Why a model cannot read, by name and version.
-        again: Which films of those dropped last were on the list already, in a sentence.
-        left_out: Why something that came is not on the list; "" when all is.
+        again: Which films of those dropped lately were on the list already, in a sentence.
+        left_out: Why something that came lately is not on the list; "" when all is.
         unkept: Why the records could not take an answer; "" when they did.
         order: The films that next and previous lead through.
         opened: The films that it put on the reading page.
@@ -142,6 +142,7 @@ class Worklist:
         entered: What came in this session, by digest.
         older: Films of the records that are not listed for their age; None before they are counted.
         reach: How often the reader asked for older ones.
+        came: When films were dropped last, in seconds of `time.monotonic`.
     """
 
     films: dict[str, Filed] = field(default_factory=dict)
@@ -164,17 +165,26 @@ class Worklist:
     entered: set[str] = field(default_factory=set)
     older: int | None = None
     reach: int = 0
+    came: float = float("-inf")
+    _known: list[str] = field(default_factory=list)
     _worker: Thread | None = None
 
     # --- films come ---
 
     def take(self, uploads: Sequence[Upload]) -> None:
-        """Put files on the list; those that are there already are matched by their digest."""
-        self.left_out = ""
+        """Put files on the list; those that are there already are matched by their digest.
+
+        What is said of one file stays when the next is dropped right after it.
+        """
+        now = time.monotonic()
+        if now - self.came > session.LATELY:
+            self.left_out, self._known = "", []
+        self.came = now
         self.broken.clear()
         visible = [one for one in uploads if not Path(one.name).name.startswith(".")]
         known = [one.name for one in visible if hashlib.sha256(one.data).hexdigest() in self.films]
-        self.again = _again(known)
+        self._known += known
+        self.again = _again(self._known)
         self._enter([(one.name, one.data, "") for one in visible])
 
     def receive(self, name: str, data: bytes) -> bool:
@@ -311,7 +321,7 @@ class Worklist:
         self.films.clear()
         self.entered.clear()
         self.coming.clear()
-        self.order, self.left_out, self.again = (), "", ""
+        self.order, self.left_out, self.again, self._known = (), "", "", []
         self.reach, self.older = 0, None
         self.unkept = journal.keep(*gone)
 
