@@ -47,6 +47,14 @@ def films(count: int, start: int = 0) -> list[Named]:
     ]
 
 
+def open_worklist(browser: BrowserContext, server: str) -> Page:  # noqa: F811
+    """Open the worklist, and wait until it asks for films."""
+    page = browser.new_page()
+    page.goto(f"{server}/worklist")
+    page.locator(".st-key-intake button").first.wait_for()
+    return page
+
+
 def drop(page: Page, files: Sequence[Named], apart: int = 0) -> None:
     """Drop files one after the other, some milliseconds apart."""
     encoded = [(name, b64encode(data).decode()) for name, data in files]
@@ -81,9 +89,7 @@ def test_films_dropped_on_the_worklist_are_all_listed(
     browser: BrowserContext,  # noqa: F811
     server: str,  # noqa: F811
 ) -> None:
-    page = browser.new_page()
-    page.goto(f"{server}/worklist")
-    page.locator(".st-key-intake button").first.wait_for()
+    page = open_worklist(browser, server)
     for number, apart in enumerate((0, 100, 300)):
         drop(page, films(4, start=4 * number), apart)
         standing = page.get_by_role("status", name="Worklist")
@@ -143,9 +149,7 @@ def test_one_film_that_hangs_keeps_no_other_waiting(
     browser: BrowserContext,  # noqa: F811
     server: str,  # noqa: F811
 ) -> None:
-    page = browser.new_page()
-    page.goto(f"{server}/worklist")
-    page.locator(".st-key-intake button").first.wait_for()
+    page = open_worklist(browser, server)
     hanging: list[Route] = []
 
     def hang(route: Route) -> None:

@@ -71,7 +71,7 @@ _DECODER_ERRORS: tuple[type[Exception], ...] = (
     AttributeError,
     LookupError,
     ArithmeticError,
-    RuntimeError,  # also NotImplementedError and RecursionError
+    RuntimeError,  # with its kinds: what a decoder cannot do, and recursion
     SyntaxError,
     MemoryError,
     AssertionError,
