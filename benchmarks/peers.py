@@ -39,11 +39,15 @@ SIDE = 1024  # of the matrices
 COPIED = 2**28  # bytes
 
 
+Packages = tuple[list[str], list[str], list[str]]
+"""What to install to answer and point; to have an app, too; to train, too."""
+
+
 # --- what each process does ---
 
 
 class Ours:
-    """This library; a network that answers through its graph, and points through Keras."""
+    """This library; a network that answers and points through its graph."""
 
     title = "ours"
 
@@ -95,9 +99,10 @@ class Ours:
         """The size of the network is Keras' to tell."""
         return 0.0, 0.0
 
-    def packages(self) -> tuple[list[str], list[str]]:
-        """All of them, and those that answer."""
-        return pins(), pins(file="deploy/requirements-answers.txt")
+    def packages(self) -> Packages:
+        """Return what answers and points, the app, and all of it."""
+        app = pins(file="deploy/requirements.txt")
+        return pins(file="deploy/requirements-answers.txt"), app, [*app, *pins()]
 
 
 def pins(name: str = "", file: str = "requirements.txt") -> list[str]:
@@ -186,10 +191,10 @@ class Keras:
         )
         return 2.0 * passes, 4.0 * self._network.count_params() + self._film.nbytes
 
-    def packages(self) -> tuple[list[str], list[str]]:
-        """All of them, and those that answer."""
-        answers = [*pins("tensorflow"), "keras", "pillow", "tf-keras-vis"]
-        return [*answers, "saliency"], answers
+    def packages(self) -> Packages:
+        """What trains is also what answers and points; there is no app."""
+        each = [*pins("tensorflow"), "keras", "pillow", "tf-keras-vis", "saliency"]
+        return each, each, each
 
 
 class Torch:
@@ -260,10 +265,10 @@ class Torch:
         values = sum(one.numel() for one in self._model.parameters()) + self._film.numel()
         return 2.0 * sum(passes), 4.0 * values
 
-    def packages(self) -> tuple[list[str], list[str]]:
-        """All of them, and those that answer."""
+    def packages(self) -> Packages:
+        """As for `Keras`."""
         names = ["torchxrayvision", "grad-cam"]
-        return names, names
+        return names, names, names
 
 
 class Machine:
@@ -361,21 +366,23 @@ class Measured(NamedTuple):
         seconds: Of each task, median over rounds.
         shortest: Seconds of the network alone, to be held against the machine's own shortest.
         first: Processor seconds from the start of the process to its first answer.
-        memory: Largest so far, in MB: after the first answer, after the first map.
+        memory: Largest so far, in MB: after the first answer, Grad-CAM, integrated gradients.
         operations: Of one pass of its network.
         bytes: That such a pass must at least read.
-        install: MB on disk, all of it.
-        answers: MB on disk of what answers and Grad-CAM need.
+        answers: MB on disk of what answers and maps need.
+        app: With an app, where there is one.
+        install: With what trains, too.
     """
 
     seconds: dict[str, float]
     shortest: float
     first: float
-    memory: tuple[float, float]
+    memory: tuple[float, float, float]
     operations: float
     bytes: float
-    install: float
     answers: float
+    app: float
+    install: float
 
 
 class _Process:
@@ -455,7 +462,7 @@ def _contest(
             {task: median(values) for task, values in taken[one.name].items()},
             min(taken[one.name]["network"]),
             first["answer"][1],
-            (first["answer"][2], first["map"][2]),
+            (first["answer"][2], first["map"][2], first["integrated"][2]),
             *one.ask("size"),
         )
     return found, (2 * SIDE**3 / min(multiplied), 2 * COPIED / min(copied))
@@ -510,8 +517,10 @@ def _figures(limits: tuple[float, float]) -> list[tuple[str, Callable[[Measured]
         ("Start of the process to its first answer, s", lambda one: one.first, ".2f"),
         ("Memory for answers, MB", lambda one: one.memory[0], ".0f"),
         ("Memory with Grad-CAM, MB", lambda one: one.memory[1], ".0f"),
-        ("Packages on disk for answers and Grad-CAM, MB", lambda one: one.answers, ".0f"),
-        ("Packages on disk with all else (training; the app), MB", lambda one: one.install, ".0f"),
+        ("Memory with integrated gradients, MB", lambda one: one.memory[2], ".0f"),
+        ("Packages on disk for all of this, MB", lambda one: one.answers, ".0f"),
+        ("... ours with the app, which they lack, MB", lambda one: one.app, ".0f"),
+        ("... ours with the app and what trains, MB", lambda one: one.install, ".0f"),
         ("The network alone, ms", took("network"), ".1f"),
         (
             "... its operations, in thousand millions",

@@ -6,12 +6,13 @@ Wall times are worth what the machine is left alone; processor times hardly care
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
+from benchmarks.runtime import once
 from benchmarks.speed import MODEL, jpeg
+from cxr_core.cards import models_root
 
 ROOT = Path(__file__).parents[1]
 MODELS = (MODEL, "adult-findings")
@@ -90,17 +91,8 @@ def _command(folder: Path, films: int, *more: str) -> str:
     for number in range(films):
         os.link(folder / "film.jpg", archive / f"{number:06}")
     asked = ["screen", "--model", MODEL, str(archive), "-o", str(out), *more]
-    began = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "cxr_core", *asked],
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    _, status, used = os.wait4(process.pid, 0)
-    if status or not out.exists():
-        raise RuntimeError(f"`{' '.join(asked)}` ended with status {status}.")
-    wall, busy = time.perf_counter() - began, used.ru_utime + used.ru_stime
+    wall, busy, memory = once(asked, models_root())
+    if not out.exists():
+        raise RuntimeError(f"`{' '.join(asked)}` wrote nothing.")
     what = " ".join([f"{films:,} films", *(f"with `{one}`" for one in more)])
-    cells = f"{films / wall:.1f} | {1e3 * busy / films:.1f} | {used.ru_maxrss / 1024:.0f}"
-    return f"| {what} | {cells} |"
+    return f"| {what} | {films / wall:.1f} | {1e3 * busy / films:.1f} | {memory:.0f} |"

@@ -1,8 +1,7 @@
 """A trained network as people use it: its answers, its gradients, its bundle on disk.
 
-Answers come from the graph that the bundle carries (`runtime`), and so do the gradients behind
-Grad-CAM where the head is simple; Keras and TensorFlow are imported for all other gradients,
-and where there is no graph.
+Answers and gradients come from the graph that the bundle carries (`runtime`); Keras and
+TensorFlow are imported where there is none.
 """
 
 import json
@@ -22,7 +21,7 @@ from cxr_core.cards import ModelCard, load_card, model_folder, reading
 from cxr_core.errors import ModelError, UnknownName
 from cxr_core.familiarity import Familiarity, Likeness, load_familiarity
 from cxr_core.preprocess import ModelInput, prepare
-from cxr_core.runtime import NETWORK, SAME_LOGITS, Graph, load_graph, write_graph
+from cxr_core.runtime import NETWORK, SAME_LOGITS, Graph, Told, load_graph, write_graph
 
 # Phantoms on which a graph is compared with its network.
 COMPARED = 4
@@ -100,7 +99,7 @@ class Classifier:
         card: What the network is.
         network: A flat keras.Model with layers "features" and "logits", or the path of one.
         graph: The same network without Keras. Where there is one, it answers, and a network
-            that is given by its path is loaded when gradients are first asked for.
+            that is given by its path is loaded when it is itself asked for.
 
     Attributes:
         familiarity: What the films that trained it look like to it, where that is known.
@@ -143,8 +142,9 @@ class Classifier:
             import keras
         except ImportError as error:
             raise ModelError(
-                "This needs TensorFlow, which is not installed here: what it was asked for is more "
-                "than an answer and its Grad-CAM. Install all of requirements.txt."
+                f"This needs TensorFlow, which is not installed here, for model '{self.card.name}' "
+                "has no graph that can be used, or its network itself is asked for. Install all "
+                "of requirements.txt."
             ) from error
         with reading(self._given):
             if self._graph is not None:
@@ -162,7 +162,7 @@ class Classifier:
         Returns:
             Logits (N, K) and features (N, h, w, C), float32.
         """
-        return (self._graph or self._differentiable()).forward(pixels)
+        return self._runs.forward(pixels)
 
     def input_gradients(
         self, pixels: NDArray[np.float32], direction: NDArray[np.float32]
@@ -177,17 +177,14 @@ class Classifier:
             direction · logits (N,), and its gradient (N, S, S, C).
         """
         directions = np.broadcast_to(direction, (len(pixels), len(direction)))
-        value, gradient = self._differentiable().input_gradient(pixels, directions)
-        return value.numpy(), gradient.numpy()
+        return self._runs.input_gradients(pixels, directions)
 
     def feature_gradients(
         self, features: NDArray[np.float32], directions: NDArray[np.float32]
     ) -> NDArray[np.float32]:
         """Differentiate combinations of logits with respect to one film's features.
 
-        Only the head runs backwards, once for all directions. Where it averages the features
-        and weighs the means, its gradient is the same for every film: the weights, shared out
-        evenly among the cells; then neither Keras nor the features are asked.
+        Only the head runs, there and back, once for each direction.
 
         Args:
             features: float32 (h, w, C), as `Prediction` holds them.
@@ -196,24 +193,18 @@ class Classifier:
         Returns:
             (M, h, w, C).
         """
-        kernel = self._kernel()
-        if kernel is not None:
-            height, width, _ = features.shape
-            slopes = np.asarray(directions @ kernel.T / (height * width), np.float32)
-            return slopes[:, None, None, :].repeat(height, axis=1).repeat(width, axis=2)
         repeated = np.broadcast_to(features, (len(directions), *features.shape))
-        _, slope = self._differentiable().feature_gradient(repeated, directions)
-        gradient: NDArray[np.float32] = slope.numpy()
-        return gradient
+        return self._runs.feature_gradients(repeated, directions)[1]
 
-    def _kernel(self) -> NDArray[np.float32] | None:
-        """Return the head's weights (C, K), where it is that simple and the graph tells."""
-        return self._graph.kernel if self._graph is not None else None
+    @property
+    def _runs(self) -> "Graph | _Differentiable":
+        """Whatever runs the network: the graph, where there is one."""
+        return self._graph or self._differentiable()
 
     @property
     def points_at_once(self) -> bool:
-        """Whether gradients of the features are at hand: no Keras needed, or loaded already."""
-        return self._kernel() is not None or self._loaded is not None
+        """Whether gradients are at hand: by the graph, or by Keras where that is loaded."""
+        return self._graph is not None or self._loaded is not None
 
     def predict(self, model_input: ModelInput) -> Prediction:
         """Answer every label for one film."""
@@ -251,11 +242,13 @@ class Classifier:
         )
 
     def warm_up(self) -> None:
-        """Trace what a first answer, its map and that map's check need: no reader waits for it."""
+        """Make ready what a first answer, its map and that map's check need: no reader waits."""
         size, channels = self.card.preprocessing.size, self.card.preprocessing.channels
-        _, features = self.forward(np.zeros((1, size, size, channels), np.float32))
-        self.feature_gradients(features[0], np.eye(len(self.card.labels), dtype=np.float32))
-        self._differentiable().input_gradient.get_concrete_function()  # traced; nothing is run
+        film = np.zeros((1, size, size, channels), np.float32)
+        _, features = self.forward(film)
+        each = np.eye(len(self.card.labels), dtype=np.float32)
+        self.feature_gradients(features[0], each)
+        self.input_gradients(film, each[0])
 
 
 class _Differentiable:
@@ -291,6 +284,20 @@ class _Differentiable:
         logits, features = self._forward(pixels)
         return logits.numpy(), features.numpy()
 
+    def input_gradients(
+        self, pixels: NDArray[np.float32], directions: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return direction · logits and its gradient, as `Graph.input_gradients`."""
+        value, gradient = self._input_gradient(pixels, directions)
+        return value.numpy(), gradient.numpy()
+
+    def feature_gradients(
+        self, features: NDArray[np.float32], directions: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return direction · logits and its gradient, as `Graph.feature_gradients`."""
+        value, gradient = self._feature_gradient(features, directions)
+        return value.numpy(), gradient.numpy()
+
     @cached_property
     def _forward(self) -> Any:
         import tensorflow as tf
@@ -299,12 +306,12 @@ class _Differentiable:
         return tf.function(lambda x: self._both(x, training=False), input_signature=[spec])
 
     @cached_property
-    def input_gradient(self) -> Any:
+    def _input_gradient(self) -> Any:
         """(pixels, directions) -> (directions · logits, its gradient), traced."""
         return self._gradient_of(lambda x: self._both(x, training=False)[0], self.network.input)
 
     @cached_property
-    def feature_gradient(self) -> Any:
+    def _feature_gradient(self) -> Any:
         """(features, directions) -> (directions · logits, its gradient), traced."""
         return self._gradient_of(lambda x: self._head(x, training=False), self._head.input)
 
@@ -470,7 +477,9 @@ def with_graph(classifier: Classifier, folder: Path) -> Classifier:
     shape = classifier.card.preprocessing
     films = [thorax(256, 224 + 16 * seed, seed=seed) for seed in range(COMPARED)]
     pixels = np.stack([prepare(film, shape).pixels for film in films])
-    graph = write_graph(classifier.network, folder, pixels, classifier.forward(pixels))
+    logits, features = classifier.forward(pixels)
+    _, gradients = classifier.input_gradients(pixels, np.ones_like(logits[0]))
+    graph = write_graph(classifier.network, folder, pixels, Told(logits, features, gradients))
     return Classifier(classifier.card, classifier.network, graph) if graph else classifier
 
 

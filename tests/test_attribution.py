@@ -656,7 +656,7 @@ def test_each_pass_is_traced_once(bent):
         for label in "AB":
             explain(classifier, film, label, method)
     keras = classifier._differentiable()
-    traced = (keras._forward, keras.input_gradient, keras.feature_gradient)
+    traced = (keras._forward, keras._input_gradient, keras._feature_gradient)
     assert [function.experimental_get_tracing_count() for function in traced] == [1, 1, 1]
 
 

@@ -1,6 +1,7 @@
 """What a fresh clone holds: pins, commands, and nothing that belongs to one machine."""
 
 import ast
+import json
 import os
 import re
 import shutil
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from cxr_core.attribution import list_methods
 from cxr_core.phantom import png_bytes, sample_film
 from cxr_core.recipes import list_recipes
 
@@ -117,7 +119,7 @@ def test_every_imported_package_is_required(folders, files):
     assert not missing
 
 
-ALONE = """
+HIDING = """
 import sys
 from importlib.metadata import PackageNotFoundError, distribution, packages_distributions
 
@@ -130,19 +132,37 @@ class Absent:
         if makers and not makers & self.there:
             raise ModuleNotFoundError(f"{name} is not installed", name=name)
 
-there, film, out = sys.argv[1].split(), *sys.argv[2:]
-sys.meta_path.insert(0, Absent(there))
+sys.meta_path.insert(0, Absent(sys.argv[1].split()))
+"""
+ALONE = f"""{HIDING}
+film, out = sys.argv[2:]
 from cxr_core.__main__ import main
+from cxr_core.attribution import list_methods
 model = ["--model", "pediatric-pneumonia"]
 explain = ["explain", film, *model, "--label", "Pneumonia"]
 asked = [
     ["predict", film, *model, "--json", "--no-gate"],
-    [*explain, "-o", f"{out}/map.png"],
-    ["screen", film, *model, "-o", f"{out}/scores.parquet", "--contours"],
-    [*explain, "-o", f"{out}/no.png", "--method", "integrated-gradients"],
+    [*explain, "-o", f"{{out}}/map.png"],
+    ["screen", film, *model, "-o", f"{{out}}/scores.parquet", "--contours"],
+    *([*explain, "-o", f"{{out}}/{{name}}.png", "--method", name] for name in list_methods()),
+    ["explain", film, "--model", "vgg16-codes", "--label", "Normal", "-o", f"{{out}}/no.png"],
 ]
 print([main(one) for one in asked])
 import cxr_core.service.server
+"""
+
+
+READING = f"""{HIDING}
+from streamlit.testing.v1 import AppTest
+page = AppTest.from_file("app.py", default_timeout=120).run()
+(sample,) = (button for button in page.button if button.label == "Try the sample film")
+sample.click().run()
+page.selectbox(key="method").set_value("xrai").run()
+assert not page.exception and not page.error, (page.exception, page.error)
+(film,) = page.session_state["session"].films.values()
+(reading,) = film.readings.values()
+heavy = {{"tensorflow", "keras"}} & set(sys.modules)
+print(*sorted(asked.method for asked in reading.maps), *heavy)
 """
 
 
@@ -160,19 +180,35 @@ def closure(file: Path) -> set[str]:
     return found
 
 
+def with_only(there: set[str], code: str, *arguments: Path) -> subprocess.CompletedProcess[str]:
+    """Run code where only these packages import."""
+    done = subprocess.run(
+        [sys.executable, "-c", code, " ".join(there), *arguments],
+        cwd=ROOT, env=os.environ | {"CXR_MODELS": str(ROOT / "models"), "CXR_RECORDS": "off"},
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def test_the_app_answers_and_points_without_tensorflow():
+    """What deploy/requirements.txt promises."""
+    there = closure(ROOT / "deploy" / "requirements.txt")
+    assert not there & {"tensorflow", "tensorflow-cpu", "keras"} and "streamlit" in there
+    done = with_only(there, READING)
+
+    assert done.stdout.splitlines()[-1] == "grad-cam integrated-gradients xrai"
+
+
 def test_answers_need_no_more_than_their_own_requirements(tmp_path):
     """What deploy/requirements-answers.txt promises: no TensorFlow, and none of the app."""
     there = closure(ROOT / "deploy" / "requirements-answers.txt")
     assert not there & {"tensorflow", "tensorflow-cpu", "keras", "streamlit", "sqlalchemy"}
     (tmp_path / "film.png").write_bytes(png_bytes(sample_film()))
-    done = subprocess.run(
-        [sys.executable, "-c", ALONE, " ".join(there), tmp_path / "film.png", tmp_path],
-        cwd=ROOT, env=os.environ | {"CXR_MODELS": str(ROOT / "models")}, capture_output=True,
-        text=True, timeout=300,
-    )  # fmt: skip
+    done = with_only(there, ALONE, tmp_path / "film.png", tmp_path)
 
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "[0, 0, 0, 1]"
+    *done_well, last = json.loads(done.stdout.splitlines()[-1])
+    assert len(done_well) == 3 + len(list_methods()) and not any(done_well) and last == 1
     assert "This needs TensorFlow, which is not installed here" in done.stderr
     assert (tmp_path / "map.png").exists() and (tmp_path / "scores.parquet").exists()
 

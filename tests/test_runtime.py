@@ -25,7 +25,18 @@ from cxr_core.errors import ModelError
 from cxr_core.images import Radiograph, load_radiograph
 from cxr_core.networks import build_network, list_networks
 from cxr_core.preprocess import prepare
-from cxr_core.runtime import GRAPH, RECORD, SAME_LOGITS, Graph, exported, load_graph, write_graph
+from cxr_core.runtime import (
+    GRAPH,
+    RECORD,
+    SAME_GRADIENTS,
+    SAME_LOGITS,
+    Graph,
+    Told,
+    load_graph,
+    write_graph,
+)
+from cxr_core.runtime import backward as ways_back
+from cxr_core.runtime.forward import exported
 
 ROOT = Path(__file__).parents[1]
 MODEL = "pediatric-pneumonia"
@@ -52,20 +63,32 @@ def network_of(*layers: Any, side: int = 9, channels: int = 2) -> Any:
     return network
 
 
-def by_keras(network: Any, films: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def by_keras(network: Any, films: np.ndarray) -> Told:
     import keras
+    import tensorflow as tf
 
     both = keras.Model(network.input, [network.output, network.get_layer("features").output])
-    logits, features = both.predict_on_batch(films)
-    return logits, features
+    film = tf.constant(films)
+    with tf.GradientTape() as tape:
+        tape.watch(film)
+        logits, features = both(film, training=False)
+    return Told(logits.numpy(), features.numpy(), tape.gradient(logits, film).numpy())
+
+
+def by_graph(network: Any, films: np.ndarray) -> Told:
+    graph = Graph(exported(network))
+    logits, features = graph.forward(films)
+    value, gradients = graph.input_gradients(films, np.ones_like(logits))
+    assert_allclose(value, logits.sum(axis=1), rtol=1e-5, atol=1e-4)
+    return Told(logits, features, gradients)
 
 
 def assert_same(network: Any, films: np.ndarray) -> None:
-    found, expected = Graph(exported(network)).forward(films), by_keras(network, films)
+    found, expected = by_graph(network, films), by_keras(network, films)
     for one, other in zip(found, expected, strict=True):
         assert one.shape == other.shape and one.dtype == np.float32
         assert_allclose(one, other, rtol=1e-5, atol=1e-4)
-    assert np.ptp(expected[0]) > 0
+    assert np.ptp(expected.logits) > 0 and np.ptp(expected.gradients) > 0
 
 
 # --- layer by layer ---
@@ -84,9 +107,11 @@ def test_a_network_by_hand():
         [np.array([[[[2.0]]]]), np.array([-1.0]), np.array([[10.0, -4.0]]), np.array([0.5, 0.0])]
     )
     pixels = np.array([[1.0, 2.0], [-7.0, 3.0]], np.float32)[None, :, :, None]
-    logits, features = Graph(exported(network)).forward(pixels)
+    logits, features, gradients = by_graph(network, pixels)
     assert_array_equal(features[0, :, :, 0], [[1, 3], [0, 5]])
     assert_array_equal(logits, [[23.0, -9.0]])
+    # Doubled, a quarter of each cell that is above zero, times 10 - 4.
+    assert_array_equal(gradients[0, :, :, 0], [[3, 3], [0, 3]])
 
 
 @pytest.mark.slow
@@ -138,13 +163,17 @@ def test_each_kind_of_layer_does_what_it_does_in_keras(case):
 @pytest.mark.parametrize("name", list_networks())
 def test_every_registered_network_can_be_written(name):
     network = build_network(name, size=64, channels=1, outputs=2)
-    network.set_weights(
-        [np.abs(w + 0.3 * noise(*w.shape, seed=k)) for k, w in enumerate(network.get_weights())]
-    )
+    network.set_weights([w + 0.1 * noise(*w.shape) * (w.ndim < 3) for w in network.get_weights()])
     films = noise(3, 64, 64, 1)
-    found, expected = Graph(exported(network)).forward(films), by_keras(network, films)
-    for one, other in zip(found, expected, strict=True):
+    for layer in network.layers:  # so that its values are neither all zero nor all at the top
+        layer.momentum = 0.0
+    network(films, training=True)
+    found, expected = by_graph(network, films), by_keras(network, films)
+    for one, other in zip(found[:2], expected[:2], strict=True):
         assert_allclose(one, other, rtol=1e-3, atol=1e-4 * np.abs(other).max())
+    assert all(np.ptp(one, axis=0).max() > 0 for one in expected)
+    gap = np.linalg.norm(found.gradients - expected.gradients)
+    assert gap < SAME_GRADIENTS * np.linalg.norm(expected.gradients)
 
 
 @pytest.mark.slow
@@ -200,19 +229,22 @@ def test_a_graph_that_says_otherwise_is_not_written(bundle, caplog):
     from keras import layers
 
     network, films = network_of(layers.Conv2D(2, 3)), noise(2, 9, 9, 2)
-    logits, features = by_keras(network, films)
+    right = by_keras(network, films)
     for odd, told in (
-        ((logits + 2 * SAME_LOGITS, features), "its logits differ by 0.0002"),
-        ((logits, features * 1.5), "its features by 0.33"),
-        ((logits * np.float32(np.nan), features), "its logits differ by nan"),
+        ({"logits": right.logits + 2 * SAME_LOGITS}, "its logits differ by 0.0002"),
+        ({"features": right.features * 1.5}, "its features by 0.33"),
+        ({"gradients": right.gradients * 1.25}, "its gradients by 0.2"),
+        ({"logits": right.logits * np.float32(np.nan)}, "its logits differ by nan"),
+        ({"gradients": right.gradients * np.float32(np.nan)}, "its gradients by nan"),
     ):
         caplog.clear()
-        assert write_graph(network, bundle, films, odd) is None
+        assert write_graph(network, bundle, films, right._replace(**odd)) is None
         assert f"No graph was written to '{bundle}'" in caplog.text and told in caplog.text
         assert [path.name for path in bundle.iterdir()] == ["model.keras"]
-    assert write_graph(network, bundle, films, (logits, features)) is not None
+    assert write_graph(network, bundle, films, right) is not None
     record = json.loads((bundle / RECORD).read_text())
     assert record["compared_films"] == 2 and record["logits_differ_by"] < SAME_LOGITS
+    assert record["gradients_differ_by"] < 1e-6
 
 
 @pytest.mark.slow
@@ -308,7 +340,7 @@ def test_a_damaged_graph_is_left_alone_and_the_log_says_so(case, shipped, caplog
     damage(shipped / MODEL)
     assert load_graph(shipped / MODEL) is None
     (said,) = caplog.records
-    assert said.levelno == logging.WARNING and said.name == "cxr_core.runtime"
+    assert said.levelno == logging.WARNING and said.name == "cxr_core.runtime.graph"
     assert f"The graph of model '{MODEL}' is not used" in said.getMessage()
     assert told in said.getMessage() and "Restore the folder" in said.getMessage()
 
@@ -349,7 +381,7 @@ def test_a_network_runs_on_as_many_threads_as_it_is_told(shipped, monkeypatch):
     assert given == [1, 3, 0, 0]
 
 
-# --- the gradient that a graph knows ---
+# --- the way back ---
 
 
 def test_the_gradient_of_a_head_by_hand(made_card):
@@ -371,22 +403,59 @@ def test_the_gradient_of_a_head_by_hand(made_card):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "between",
+    ["a branch", "a normalisation alone", "windows over windows", "equal values"],
+)
+def test_slopes_come_together_where_ways_part(between):
+    """What one operation gave and two read; what several windows see; what is largest twice."""
+    import keras
+    from keras import layers
+
+    film = x = keras.Input((9, 9, 2), name="film")
+    if between == "a branch":
+        one = layers.Conv2D(4, 3, padding="same")(x)
+        two = layers.BatchNormalization()(one)
+        joined = layers.Concatenate()([one, layers.Add()([one, two, one])])
+        x = layers.MaxPooling2D(3, 2)(joined)
+    elif between == "a normalisation alone":
+        x = layers.Conv2D(4, 3, activation="silu")(layers.BatchNormalization()(x))
+    elif between == "windows over windows":
+        x = layers.AveragePooling2D(3, 2, "same")(layers.MaxPooling2D(4, 1)(x))
+    else:
+        x = layers.MaxPooling2D(3)(layers.ReLU()(x))
+    x = layers.Activation("linear", name="features")(x)
+    network = keras.Model(film, layers.Dense(3, name="logits")(layers.Flatten()(x)))
+    network.set_weights([np.abs(noise(*w.shape)) + 0.1 for w in network.get_weights()])
+    films = noise(3, 9, 9, 2)
+    if between == "equal values":
+        films = np.round(films)
+    assert_same(network, films)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WITH_GRAPH)
-def test_a_shipped_head_is_differentiated_as_keras_does(name):
+def test_a_shipped_network_is_differentiated_as_keras_does(name):
     kind = "classifier" if name in {card.name for card in list_models()} else "gate"
     light = load_classifier(name, kind=kind)
-    averages = load_card(name, kind=kind).network in {"residual", "pretrained"}
-    assert light.points_at_once == averages
+    assert light.points_at_once
     heavy = Classifier(light.card, light.network)
     size, channels = light.card.preprocessing.size, light.card.preprocessing.channels
-    _, features = light.forward(np.abs(noise(1, size, size, channels)))
+    film = np.abs(noise(1, size, size, channels))
+    _, features = light.forward(film)
     labels = len(light.card.labels)
     directions = np.concatenate([np.eye(labels), -np.eye(labels), noise(2, labels)]).astype("f4")
     found = light.feature_gradients(features[0], directions)
     expected = heavy.feature_gradients(features[0], directions)
     assert found.shape == expected.shape and found.dtype == np.float32
-    assert_allclose(found, expected, rtol=1e-5, atol=1e-6 * np.abs(expected).max())
+    assert_allclose(found, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
     assert np.ptp(expected) > 0
+    (value, found), (logit, expected) = (
+        one.input_gradients(film, directions[-1]) for one in (light, heavy)
+    )
+    assert_allclose(value, logit, atol=SAME_LOGITS)
+    assert found.shape == expected.shape and found.dtype == np.float32
+    assert np.linalg.norm(found - expected) < SAME_GRADIENTS * np.linalg.norm(expected)
 
 
 @pytest.mark.slow
@@ -394,7 +463,7 @@ def test_a_shipped_head_is_differentiated_as_keras_does(name):
     "case",
     ["a dense layer more", "flattened", "the largest instead", "a layer between"],
 )
-def test_a_head_that_does_more_is_left_to_keras(case):
+def test_any_head_has_its_way_back(case, made_card):
     import keras
     from keras import layers
 
@@ -407,7 +476,22 @@ def test_a_head_that_does_more_is_left_to_keras(case):
         "a layer between": lambda x: layers.GlobalAveragePooling2D()(layers.ReLU()(x)),
     }
     network = keras.Model(film, layers.Dense(2, name="logits")(heads[case](features)))
-    assert Graph(exported(network)).kernel is None
+    two = replace(made_card, labels=("A", "B"), operating_points=(1,) * 2, cannot_tell=(None,) * 2)
+    maps, directions = noise(7, 7, 2), np.array([[1, 0], [0, 1], [-1, 2]], np.float32)
+    found, expected = (
+        Classifier(two, network, graph).feature_gradients(maps, directions)
+        for graph in (Graph(exported(network)), None)
+    )
+    assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    assert np.ptp(expected) > 0
+
+
+def test_an_operation_without_a_rule_is_named(shipped, monkeypatch):
+    monkeypatch.delitem(ways_back._RULES, "Relu")
+    graph = load_graph(shipped / MODEL)
+    assert graph is not None
+    with pytest.raises(ModelError, match="Relu has no rule"):
+        graph.input_gradients(noise(1, 160, 160, 1), np.ones((1, 1), np.float32))
 
 
 @pytest.mark.slow
@@ -427,12 +511,14 @@ def test_weights_that_were_replaced_in_use_explain_nothing(shipped, phantom_film
     """A map of other weights than those that answered would be a map of nothing."""
     model = load_classifier(MODEL, shipped)
     film = prepare(phantom_film, model.card.preprocessing).pixels[None]
+    before = model.input_gradients(film, np.ones(1, np.float32))[1]
     shutil.copy(
         ROOT / "models" / "covid-radiography" / "model.keras", shipped / MODEL / "model.keras"
     )
     assert model.forward(film)[0].shape == (1, 1)
+    assert_array_equal(model.input_gradients(film, np.ones(1, np.float32))[1], before)
     with pytest.raises(ModelError, match=r"'model\.keras' of .* was replaced after"):
-        model.input_gradients(film, np.ones(1, np.float32))
+        assert model.network
 
 
 @pytest.mark.slow
@@ -540,8 +626,7 @@ assert answer.gate is not None and answer.error is None
     assert loaded(run(code, str(film_file))) == {"onnxruntime"}
 
 
-def test_the_app_answers_and_points_before_keras_is_there(film_file):
-    """Whatever needs Keras, the first answer and its Grad-CAM do not."""
+def test_the_app_answers_points_and_checks_its_maps_without_keras(film_file):
     code = """
 from pathlib import Path
 from cxr_core.images import load_radiograph
@@ -553,6 +638,12 @@ assert session.warm_up(card) and session.explains(card)
 assert 0 < reading.prediction.labels[0].probability < 1
 asked = session.Explained(card.labels[0], "grad-cam")
 assert session.attribution(reading, card, asked).values.shape == (10, 10)
+from cxr_core.attribution import examine
+session.prepare_to_explain(card)
+model = session.classifier(card)
+found = session.attribution(reading, card, session.Explained(card.labels[0], "xrai"))
+told = examine(model, reading.model_input, film.pixels, found)
+assert told.stability is not None
 """
     assert loaded(run(code, str(film_file))) == {"onnx", "onnxruntime"}
 

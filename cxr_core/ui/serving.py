@@ -103,7 +103,8 @@ def _make_ready() -> None:
         session.warm_up(card)
         for part in PARTS:
             import_module(f"cxr_core.ui.{part}")
-        session.explains(card)  # reads the head, too
+        if session.explains(card):
+            session.prepare_to_explain(card)
         journal.opened()
     except CxrError as error:  # the page says so, too
         LOG.warning("%s", error)

@@ -350,7 +350,7 @@ class _Loading:
         self.answers = self._pool.submit(load)
 
     def prepare(self) -> None:
-        """Begin to load Keras, once: seconds of work, which the first answer need not share."""
+        """Begin to make ready what maps need, once: work that the first answer need not share."""
         with self._preparing:
             if self._prepared is None:
                 self._prepared = self._pool.submit(lambda: _with_gradients(self.answers.result()))
@@ -368,17 +368,17 @@ def warm_up(card: ModelCard) -> bool:
 
 
 def explains(card: ModelCard) -> bool:
-    """Say whether a model's quick maps take no time now: no Keras needed, or there already."""
+    """Say whether a model's quick maps take no time now: by its graph, or Keras is there."""
     return warm_up(card) and classifier(card).points_at_once
 
 
 def prepare_to_explain(card: ModelCard) -> None:
-    """Begin to load in the background what most maps and all their checks need."""
+    """Begin to make ready in the background what maps and their checks need."""
     _loading(card.name, card.version, str(models_root())).prepare()
 
 
 def classifier(card: ModelCard) -> Classifier:
-    """Return a model that answers, waiting for it if need be; it loads Keras when asked why.
+    """Return a model that answers, waiting for it if need be.
 
     Raises:
         ModelError: When its files are damaged.
@@ -413,7 +413,7 @@ def _load(name: str, root: Path) -> Classifier:
 
 
 def _with_gradients(loaded: Classifier) -> None:
-    """Load Keras and trace what maps need; seconds, where an answer takes none."""
+    """Make ready what maps need: a moment by a graph, seconds by Keras."""
     loaded.warm_up()
 
 
