@@ -614,6 +614,7 @@ def test_the_nih_models_are_judged_by_boxes_of_their_own_patients(data):
 
 PHANTOM = Preprocessing(size=64, standardise=False, scale=4.0, offset=-2.0)
 HEIGHT, WIDTH = 96, 84
+RATE = 0.003  # of learning, to begin with
 
 
 def pair(seed: int, patient: int):
@@ -633,7 +634,7 @@ def pair(seed: int, patient: int):
     return films, box
 
 
-def learn_phantoms(seed: int, patients: int = 120, epochs: int = 36) -> Classifier:
+def learn_phantoms(seed: int, patients: int = 120, epochs: int = 20) -> Classifier:
     """Train a network of 9,321 parameters to tell films with an opacity from films without.
 
     It sees how much brighter a place is than its surroundings, and answers by the one place that
@@ -650,22 +651,25 @@ def learn_phantoms(seed: int, patients: int = 120, epochs: int = 36) -> Classifi
     # The mean of 15 x 15 pixels, first of rows, then of columns: the same numbers, sooner.
     around = layers.AveragePooling2D((15, 1), strides=1, padding="same")(inputs)
     around = layers.AveragePooling2D((1, 15), strides=1, padding="same")(around)
-    x = layers.Subtract()([inputs, around])
+    x = contrast = layers.Subtract()([inputs, around])
     for name, width, kernel, stride in (("low", 16, 5, 2), ("mid", 24, 3, 1), ("high", 24, 3, 2)):
         x = layers.Conv2D(width, kernel, strides=stride, padding="same", use_bias=False)(x)
         x = layers.BatchNormalization(momentum=0.9)(x)
         x = layers.Activation("relu", name="features" if name == "high" else name)(x)
     logits = layers.Dense(1, name="logits")(layers.GlobalMaxPooling2D()(x))
     network = keras.Model(inputs, logits)
+    seen = keras.Model(inputs, contrast).predict_on_batch(pixels)
+    learner = keras.Model(contrast, logits)  # of what does not learn, once is enough
     loss = keras.losses.BinaryCrossentropy(from_logits=True)
-    network.compile(keras.optimizers.Adam(0.01), loss)
-    network.optimizer.build(network.trainable_variables)
+    learner.compile(keras.optimizers.Adam(RATE), loss)
+    learner.optimizer.build(learner.trainable_variables)
     random = np.random.default_rng(seed)
     for epoch in range(epochs):
-        moved = np.roll(pixels, random.integers(-5, 6, 2), (1, 2))
+        moved = np.roll(seen, random.integers(-5, 6, 2), (1, 2))
         turned = moved[:, :, ::-1] if random.random() < 0.5 else moved
-        network.optimizer.learning_rate = 0.01 * (1 - epoch / epochs)
-        network.fit(turned, truth, batch_size=16, epochs=1, verbose=0)
+        learner.optimizer.learning_rate = RATE * (1 - epoch / epochs)
+        for some in random.permutation(len(turned)).reshape(-1, 16):
+            learner.train_on_batch(turned[some], truth[some])
     return Classifier(replace(CARD, preprocessing=PHANTOM), network)
 
 
@@ -673,10 +677,11 @@ def learn_phantoms(seed: int, patients: int = 120, epochs: int = 36) -> Classifi
 def test_grad_cam_finds_planted_opacities_and_not_with_shuffled_weights():
     """Above the best fixed point with the whole interval; with shuffled weights never.
 
-    Of 40 films the peak hits, with the seeds 10 to 14: 38, 40, 40, 40, 38 (the fixed point 14, 17,
-    4, 1, 10; shuffled weights 0, 1, 0, 0, 0). The network was settled with the seeds 1 and 3
-    (39 and 40), before any of these five was run; others, that pooled by the mean, by the maximum
-    without the local contrast, or by both, failed on one or two of the seeds 0 to 3.
+    Of 40 films the peak hits, with the seeds 10 to 14 on one thread: 39, 40, 39, 40, 40 (the fixed
+    point 14, 17, 4, 1, 10), and as many on two. The network was settled with the seeds 1 and 3,
+    before any of these five was run; others, that pooled by the mean, by the maximum without the
+    local contrast, or by both, failed on one or two of the seeds 0 to 3. How it learns was settled
+    later, when on one thread seed 10 had come to 3 hits: a rate of 0.01 was too high.
     """
     seed = 10
     classifier = learn_phantoms(seed)
