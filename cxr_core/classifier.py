@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from cxr_core.calibration import probabilities
 from cxr_core.cards import ModelCard, load_card, model_folder, reading
-from cxr_core.errors import ModelError, UnknownName
+from cxr_core.errors import ModelError, UnknownName, require_tensorflow
 from cxr_core.familiarity import Familiarity, Likeness, load_familiarity
 from cxr_core.preprocess import ModelInput, prepare
 from cxr_core.runtime import NETWORK, SAME_LOGITS, Graph, Told, load_graph, write_graph
@@ -138,14 +138,13 @@ class Classifier:
         """Return the network as it was given, or else from its file."""
         if not isinstance(self._given, Path):
             return self._given
-        try:
-            import keras
-        except ImportError as error:
-            raise ModelError(
-                f"This needs TensorFlow, which is not installed here, for model '{self.card.name}' "
-                "has no graph that can be used, or its network itself is asked for. Install all "
-                "of requirements.txt."
-            ) from error
+        require_tensorflow(
+            f"The network of model '{self.card.name}' itself"
+            if self._graph
+            else f"Model '{self.card.name}', which has no graph that can be used,"
+        )
+        import keras
+
         with reading(self._given):
             if self._graph is not None:
                 self._graph.check(self._given)

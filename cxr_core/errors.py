@@ -13,6 +13,7 @@
     ├── RecordsError         what was read cannot be kept or looked up
     ├── ArchiveError         an archive cannot be reached, or does not do what it was asked
     ├── AccessError          the app is not open, or this page not to this visitor
+    ├── MissingPackage       what was asked for needs more than is installed
     └── TrainingError        training cannot start or go on
 
 Messages name what came, what is allowed and what to do next; they are fit to show
@@ -21,6 +22,7 @@ to a clinician. ``code`` is the stable name that scripts see (`predict --json`).
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from importlib.util import find_spec
 
 
 class CxrError(Exception):
@@ -115,7 +117,33 @@ class AccessError(CxrError):
     code = "access"
 
 
+class MissingPackage(CxrError):
+    """What was asked for needs more than is installed."""
+
+    code = "missing-package"
+
+
 class TrainingError(CxrError):
     """Training cannot start or go on."""
 
     code = "training"
+
+
+def require_tensorflow(what: str) -> None:
+    """Make sure that TensorFlow and Keras are installed, without importing them.
+
+    Args:
+        what: Asks for them; begins a sentence.
+
+    Raises:
+        MissingPackage: When they are not, as on a server (deploy/requirements.txt).
+    """
+    try:
+        found = all(find_spec(name) for name in ("tensorflow", "keras"))
+    except ModuleNotFoundError:
+        found = False
+    if not found:
+        raise MissingPackage(
+            f"{what} needs TensorFlow, which is not installed here. Install all of "
+            "requirements.txt."
+        )

@@ -497,7 +497,6 @@ def test_what_is_withheld_is_shown_at_a_click(browser: BrowserContext, server: s
     assert colourful(wait_for_film(page)) == 0
     page.get_by_role("button", name="Show it all the same").click()
     expect(page.get_by_text("This explains pneumonia, which was not flagged.")).to_be_visible()
-    # The map comes once Keras is loaded, and its words with it.
     expect(page.get_by_text("Grad-CAM:")).to_be_visible()
     settled(page)
     assert wait_for_colour(page) > 0.02

@@ -591,10 +591,10 @@ def test_the_download_shows_the_map_on_screen_at_full_size(agreeing: None) -> No
 
 
 @pytest.mark.parametrize(("ready", "order"), [(True, "map film"), (False, "film map film")])
-def test_the_film_does_not_wait_for_keras(
+def test_the_film_does_not_wait_for_its_map(
     ready: bool, order: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The answer needs none of it; its first map comes when Keras has been loaded."""
+    """Where no graph gives gradients, the first map comes when Keras has been loaded."""
     done: list[str] = []
     draw, make = canvas.show, session.explain
     monkeypatch.setattr(session, "explains", lambda card: ready)

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.browser
 
 @pytest.fixture
 def models(tmp_path: Path) -> Path:
-    """The shipped model, made to flag nothing: no map is checked, and no page waits for Keras."""
+    """The shipped model, made to flag nothing: no map is checked."""
     for name in (readers.MODEL, "gate"):
         shutil.copytree(models_root() / name, tmp_path / "models" / name)
     path = tmp_path / "models" / readers.MODEL / "card.json"

@@ -233,6 +233,7 @@ def test_a_graph_that_says_otherwise_is_not_written(bundle, caplog):
     for odd, told in (
         ({"logits": right.logits + 2 * SAME_LOGITS}, "its logits differ by 0.0002"),
         ({"features": right.features * 1.5}, "its features by 0.33"),
+        ({"features": right.features * np.float32(np.nan)}, "its features by nan"),
         ({"gradients": right.gradients * 1.25}, "its gradients by 0.2"),
         ({"logits": right.logits * np.float32(np.nan)}, "its logits differ by nan"),
         ({"gradients": right.gradients * np.float32(np.nan)}, "its gradients by nan"),
@@ -349,7 +350,7 @@ def test_without_onnx_runtime_the_log_says_so(shipped, caplog, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     assert load_graph(shipped / MODEL) is None
     assert "ONNX Runtime is not installed as it should be" in caplog.text
-    assert "Keras answers instead" in caplog.text
+    assert "Keras answers instead, where it is installed" in caplog.text
 
 
 def test_a_graph_that_fails_on_a_film_says_so_in_a_sentence(shipped):
@@ -359,7 +360,7 @@ def test_a_graph_that_fails_on_a_film_says_so_in_a_sentence(shipped):
         graph.forward(noise(1, 8, 8, 3))
     said = str(told.value)
     assert said.startswith("The model could not answer: its graph failed on films of (8, 8, 3)")
-    assert "\n" not in said and "remove its model.onnx" in said
+    assert "\n" not in said and "restore the model's folder" in said
     assert graph.forward(noise(1, 160, 160, 1))[0].shape == (1, 1)  # and goes on
 
 
@@ -484,6 +485,20 @@ def test_any_head_has_its_way_back(case, made_card):
     )
     assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
     assert np.ptp(expected) > 0
+
+
+@pytest.mark.slow
+def test_shapes_that_are_spread_have_no_way_back(bundle, caplog):
+    import keras
+    from keras import layers
+
+    film = keras.Input((8, 8, 2), name="film")
+    x = layers.Conv2D(3, 3, padding="same", name="features")(film)
+    x = layers.Add()([x, layers.Conv2D(3, 8)(film)])  # one cell to all
+    network = keras.Model(film, layers.Dense(2, name="logits")(layers.Flatten()(x)))
+    films = noise(2, 8, 8, 2)
+    assert write_graph(network, bundle, films, by_keras(network, films)) is None
+    assert "Sum of unlike shapes has no rule" in caplog.text
 
 
 def test_an_operation_without_a_rule_is_named(shipped, monkeypatch):

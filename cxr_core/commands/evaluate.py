@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from cxr_core.commands.output import Commands, ShownProgress, headline, print_json
+from cxr_core.errors import require_tensorflow
 
 
 def add_evaluate(commands: Commands) -> None:
@@ -61,6 +62,7 @@ def _evaluate_model(options: argparse.Namespace) -> Any:
 
     card = load_card(options.model)
     recipe = get_recipe(card.recipe)
+    require_tensorflow("Scoring a folder of films by `evaluate --model`")
     from cxr_core.classifier import load_classifier
     from cxr_core.release import score_split
 

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from cxr_core.commands.output import Commands, ShownProgress
+from cxr_core.errors import require_tensorflow
 
 
 def add_reference(commands: Commands) -> None:
@@ -19,6 +20,7 @@ def add_reference(commands: Commands) -> None:
 
 
 def _reference(options: argparse.Namespace) -> None:
+    require_tensorflow("`reference`")
     from cxr_core.release import renew_reference
 
     found, measured = renew_reference(

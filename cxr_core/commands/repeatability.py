@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from cxr_core.commands.output import Commands, ShownProgress, print_json
+from cxr_core.errors import require_tensorflow
 
 
 def add_repeatability(commands: Commands) -> None:
@@ -20,6 +21,7 @@ def add_repeatability(commands: Commands) -> None:
 
 
 def _repeatability(options: argparse.Namespace) -> None:
+    require_tensorflow("`repeatability`")
     from cxr_core.repeatability import measure
 
     found = measure(

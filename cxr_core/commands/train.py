@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from cxr_core.commands.output import Commands, ShownProgress, headline, share
-from cxr_core.errors import ArgumentError
+from cxr_core.errors import ArgumentError, require_tensorflow
 
 
 def add_train(commands: Commands) -> None:
@@ -30,6 +30,7 @@ def add_train(commands: Commands) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
+    require_tensorflow("Training")
     if options.recipe == "gate":
         _train_gate(options)
         return

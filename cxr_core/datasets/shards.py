@@ -28,7 +28,7 @@ from PIL import Image
 from cxr_core.datasets.cache import Unreadable, each_film, unreadable_films
 from cxr_core.datasets.films import NO_FINDING, DatasetIndex, Film, Place, Progress
 from cxr_core.datasets.layouts import NORMAL_NAMES, SPLITS, register_layout
-from cxr_core.errors import ArgumentError, DataError
+from cxr_core.errors import ArgumentError, DataError, require_tensorflow
 from cxr_core.images import MAX_AGE_YEARS, Radiograph
 from cxr_core.preprocess import PIXELS, Preprocessing, to_square
 
@@ -173,6 +173,7 @@ def _records(shard: Path, name: str) -> Iterator[tuple[int, bytes]]:
     Raises:
         DataError: When the shard cannot be opened, or a checksum does not match.
     """
+    require_tensorflow(f"Reading '{name}', a file of TFRecords,")
     import tensorflow as tf
 
     start, number = 0, 0
@@ -430,6 +431,7 @@ def _write_shard(
     step: Callable[[int], None],
 ) -> None:
     """Write one shard, unless a film was unreadable, in it or before it; collect those."""
+    require_tensorflow("Writing TFRecords")
     import tensorflow as tf
 
     aside = path.with_name(f".{path.name}.tmp")  # which no reader takes for a shard

@@ -158,15 +158,30 @@ def _passes(*kinds: str) -> Callable[[_Rule], _Rule]:
 
 @_passes("Identity", "Sum", "Add")
 def _alike(way: _Way, node: Any, slope: str) -> None:
-    for name in node.input:
+    for name in _of_one_shape(way, node):
         way.lead(name, slope)
 
 
 @_passes("Mul")
 def _product(way: _Way, node: Any, slope: str) -> None:
+    moving = _of_one_shape(way, node)
     for name, other in (node.input, reversed(node.input)):
-        if way.moves(name):
+        if name in moving:
             way.lead(name, way.drawing.add("Mul", slope, other))
+
+
+def _of_one_shape(way: _Way, node: Any) -> list[str]:
+    """Return what of an operation's inputs depends on the start, all of them of its shape.
+
+    Raises:
+        ModelError: When one is spread over a larger one: nobody wrote down how to sum that up.
+    """
+    moving = [name for name in node.input if way.moves(name)]
+    if any(way.shapes[name] != way.shapes[node.output[0]] for name in moving):
+        raise ModelError(
+            f"{node.op_type} of unlike shapes has no rule in cxr_core.runtime.backward; add one"
+        )
+    return moving
 
 
 @_passes("Sigmoid")

@@ -5,15 +5,16 @@ import json
 import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cxr_core.errors import ModelError
-from cxr_core.runtime.backward import backward
+from cxr_core.runtime.backward import Start, backward
 from cxr_core.runtime.forward import exported
 
 GRAPH, RECORD, NETWORK = "model.onnx", "graph.json", "model.keras"
@@ -23,6 +24,8 @@ SAME_LOGITS = 1e-4
 # Largest difference of a gradient, as a share of its length. Rounding alone makes some where a
 # network bends: at a maximum of two values that are nearly the same, one or the other counts.
 SAME_GRADIENTS = 0.03
+# Films whose gradients are worked out at once, at most; each takes its memory.
+AT_ONCE = 8
 
 LOG = logging.getLogger(__name__)
 
@@ -62,6 +65,11 @@ class Graph:
         self._session = _opened(content, _threads())
         self.outputs: int = self._session.get_outputs()[0].shape[-1]
         self._weights, self._content = weights, content
+        self._backward: dict[Start, Any] = {}
+        self._drawing = Lock()
+        self._pool = ThreadPoolExecutor(
+            min(AT_ONCE, _threads() or os.cpu_count() or 1), thread_name_prefix="gradients"
+        )
 
     def check(self, network: Path) -> None:
         """Make sure that a file still is the network which this graph repeats.
@@ -108,7 +116,7 @@ class Graph:
         Raises:
             ModelError: When ONNX Runtime cannot go through with it.
         """
-        return self._slopes(self._by_film, "film", pixels, directions)
+        return self._slopes("film", pixels, directions)
 
     def feature_gradients(self, features: Pixels, directions: Pixels) -> tuple[Pixels, Pixels]:
         """Differentiate combinations of logits with respect to the features.
@@ -123,29 +131,19 @@ class Graph:
         Raises:
             ModelError: When ONNX Runtime cannot go through with it.
         """
-        return self._slopes(self._by_features, "features", features, directions)
+        return self._slopes("features", features, directions)
 
-    def _slopes(
-        self, session: Any, start: str, values: Pixels, directions: Pixels
-    ) -> tuple[Pixels, Pixels]:
+    def _slopes(self, start: Start, values: Pixels, directions: Pixels) -> tuple[Pixels, Pixels]:
+        with self._drawing:  # once, whoever asks first
+            if start not in self._backward:
+                self._backward[start] = _opened(backward(self._content, start), threads=1)
+            session = self._backward[start]
         given = (np.ascontiguousarray(one, np.float32) for one in (values, directions))
         films = [
             {start: one[None], "direction": way[None]} for one, way in zip(*given, strict=True)
         ]
         value, gradient = _run(session, films, self._pool.map)
         return value, gradient
-
-    @cached_property
-    def _by_film(self) -> Any:
-        return _opened(backward(self._content, "film"), threads=1)
-
-    @cached_property
-    def _by_features(self) -> Any:
-        return _opened(backward(self._content, "features"), threads=1)
-
-    @cached_property
-    def _pool(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(_threads() or os.cpu_count(), thread_name_prefix="gradients")
 
 
 def _opened(content: bytes, threads: int) -> Any:
@@ -181,8 +179,7 @@ def _run(session: Any, films: list[dict[str, Pixels]], each: Any = map) -> list[
         shape = next(iter(films[0].values())).shape[1:]
         raise ModelError(
             f"The model could not answer: its graph failed on films of {shape} "
-            f"({_first_line(error)}). Try again; if it stays so, remove its model.onnx and "
-            "graph.json, and Keras answers."
+            f"({_first_line(error)}). Try again; if it stays so, restore the model's folder."
         ) from error
     return [np.concatenate(parts) for parts in zip(*given, strict=True)]
 
@@ -223,8 +220,8 @@ def load_graph(folder: Path) -> Graph | None:
         return Graph(content, record["weights"])
     except (OSError, ValueError, KeyError, TypeError, ModelError) as error:
         LOG.warning(
-            "The graph of model '%s' is not used (%s); Keras answers instead, which takes longer "
-            "to start. Restore the folder, or train the model again.",
+            "The graph of model '%s' is not used (%s); Keras answers instead, where it is "
+            "installed, and takes longer to start. Restore the folder, or train the model again.",
             folder.name,
             error,
         )
@@ -255,7 +252,8 @@ def write_graph(network: Any, folder: Path, films: Pixels, expected: Told) -> Gr
         content = exported(network)
         graph = Graph(content)
         gaps = _gaps(_told(graph, films), expected)
-        if not (max(gaps[:2]) <= SAME_LOGITS and gaps[2] <= SAME_GRADIENTS):
+        most_apart = (SAME_LOGITS, SAME_LOGITS, SAME_GRADIENTS)
+        if not all(gap <= most for gap, most in zip(gaps, most_apart, strict=True)):
             raise ModelError(
                 f"its logits differ by {gaps[0]:.2g}, its features by {gaps[1]:.2g}, its "
                 f"gradients by {gaps[2]:.2g}"

@@ -336,7 +336,7 @@ def for_reading() -> list[ModelCard]:
 
 
 class _Loading:
-    """A model on its way: it answers as soon as its graph is there, and explains later.
+    """A model on its way: it answers as soon as it is there, and explains later.
 
     Args:
         load: Makes the classifier; run at once, aside.
