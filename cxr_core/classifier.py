@@ -241,13 +241,19 @@ class Classifier:
         )
 
     def warm_up(self) -> None:
-        """Make ready what a first answer, its map and that map's check need: no reader waits."""
+        """Make ready what any map and its check need, so that no reader waits for it."""
+        self.warm_head()
+        film = self._empty_film()
+        self.input_gradients(film, np.eye(len(self.card.labels), dtype=np.float32)[0])
+
+    def warm_head(self) -> None:
+        """Make ready what an answer and its class activation maps need."""
+        _, features = self.forward(self._empty_film())
+        self.feature_gradients(features[0], np.eye(len(self.card.labels), dtype=np.float32))
+
+    def _empty_film(self) -> NDArray[np.float32]:
         size, channels = self.card.preprocessing.size, self.card.preprocessing.channels
-        film = np.zeros((1, size, size, channels), np.float32)
-        _, features = self.forward(film)
-        each = np.eye(len(self.card.labels), dtype=np.float32)
-        self.feature_gradients(features[0], each)
-        self.input_gradients(film, each[0])
+        return np.zeros((1, size, size, channels), np.float32)
 
 
 class _Differentiable:

@@ -104,7 +104,7 @@ def _make_ready() -> None:
         for part in PARTS:
             import_module(f"cxr_core.ui.{part}")
         if session.explains(card):
-            session.prepare_to_explain(card)
+            session.classifier(card).warm_head()  # of other maps the first answer knows nothing
         journal.opened()
     except CxrError as error:  # the page says so, too
         LOG.warning("%s", error)
