@@ -208,7 +208,7 @@ def _between(way: _Way, node: Any, slope: str) -> None:
 
 
 def _where(way: _Way, inside: str, slope: str) -> str:
-    """Keep a slope where a condition holds; the quickest of several ways to say so."""
+    """Keep a slope where a condition holds; one of the quickest ways to say so."""
     from onnx import TensorProto
 
     return way.drawing.add("Mul", slope, way.drawing.add("Cast", inside, to=TensorProto.FLOAT))
