@@ -395,6 +395,7 @@ def test_the_keyboard_takes_the_overlay_off_and_on(browser: BrowserContext, serv
     assert (pixels(page) == overlaid).all()
     choose(page, "Explained by", "SmoothGrad")  # no other method can contradict it
     expect(page.get_by_text("SmoothGrad:")).to_be_visible()
+    settled(page)  # a map that comes is shown, whatever was pressed while it came
     page.keyboard.press("o")
     expect(original).to_have_attribute("aria-pressed", "true")
     assert witness.complaints == []

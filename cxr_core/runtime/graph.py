@@ -142,7 +142,7 @@ class Graph:
         films = [
             {start: one[None], "direction": way[None]} for one, way in zip(*given, strict=True)
         ]
-        value, gradient = _run(session, films, self._pool.map)
+        value, gradient = _run(session, films, self._pool.map if len(films) > 1 else map)
         return value, gradient
 
 
