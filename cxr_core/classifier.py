@@ -21,7 +21,7 @@ from cxr_core.cards import ModelCard, load_card, model_folder, reading
 from cxr_core.errors import ModelError, UnknownName, require_tensorflow
 from cxr_core.familiarity import Familiarity, Likeness, load_familiarity
 from cxr_core.preprocess import ModelInput, prepare
-from cxr_core.runtime import NETWORK, SAME_LOGITS, Graph, Told, load_graph, write_graph
+from cxr_core.runtime import NETWORK, SAME_LOGITS, Graph, Start, Told, load_graph, write_graph
 
 # Phantoms on which a graph is compared with its network.
 COMPARED = 4
@@ -176,7 +176,7 @@ class Classifier:
             direction · logits (N,), and its gradient (N, S, S, C).
         """
         directions = np.broadcast_to(direction, (len(pixels), len(direction)))
-        return self._runs.input_gradients(pixels, directions)
+        return self._runs.gradients("film", pixels, directions)
 
     def feature_gradients(
         self, features: NDArray[np.float32], directions: NDArray[np.float32]
@@ -193,7 +193,7 @@ class Classifier:
             (M, h, w, C).
         """
         repeated = np.broadcast_to(features, (len(directions), *features.shape))
-        return self._runs.feature_gradients(repeated, directions)[1]
+        return self._runs.gradients("features", repeated, directions)[1]
 
     @property
     def _runs(self) -> "Graph | _Differentiable":
@@ -289,18 +289,12 @@ class _Differentiable:
         logits, features = self._forward(pixels)
         return logits.numpy(), features.numpy()
 
-    def input_gradients(
-        self, pixels: NDArray[np.float32], directions: NDArray[np.float32]
+    def gradients(
+        self, start: Start, values: NDArray[np.float32], directions: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return direction · logits and its gradient, as `Graph.input_gradients`."""
-        value, gradient = self._input_gradient(pixels, directions)
-        return value.numpy(), gradient.numpy()
-
-    def feature_gradients(
-        self, features: NDArray[np.float32], directions: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return direction · logits and its gradient, as `Graph.feature_gradients`."""
-        value, gradient = self._feature_gradient(features, directions)
+        """Return direction · logits and its gradient, as `Graph.gradients`."""
+        traced = self._input_gradient if start == "film" else self._feature_gradient
+        value, gradient = traced(values, directions)
         return value.numpy(), gradient.numpy()
 
     @cached_property

@@ -78,7 +78,7 @@ def by_keras(network: Any, films: np.ndarray) -> Told:
 def by_graph(network: Any, films: np.ndarray) -> Told:
     graph = Graph(exported(network))
     logits, features = graph.forward(films)
-    value, gradients = graph.input_gradients(films, np.ones_like(logits))
+    value, gradients = graph.gradients("film", films, np.ones_like(logits))
     assert_allclose(value, logits.sum(axis=1), rtol=1e-5, atol=1e-4)
     return Told(logits, features, gradients)
 
@@ -510,7 +510,7 @@ def test_an_operation_without_a_rule_is_named(shipped, monkeypatch):
     graph = load_graph(shipped / MODEL)
     assert graph is not None
     with pytest.raises(ModelError, match="Relu has no rule"):
-        graph.input_gradients(noise(1, 160, 160, 1), np.ones((1, 1), np.float32))
+        graph.gradients("film", noise(1, 160, 160, 1), np.ones((1, 1), np.float32))
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ values; normalisations are merged when the graph is loaded. `forward` draws it f
 Keras, `backward` draws its gradients from it, when they are first asked for.
 """
 
+from cxr_core.runtime.backward import Start
 from cxr_core.runtime.graph import (
     GRAPH,
     NETWORK,
@@ -31,6 +32,7 @@ __all__ = [
     "SAME_GRADIENTS",
     "SAME_LOGITS",
     "Graph",
+    "Start",
     "Told",
     "load_graph",
     "write_graph",

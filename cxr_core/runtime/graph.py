@@ -100,40 +100,23 @@ class Graph:
         logits, features = _run(self._session, [{"film": film[None]} for film in films])
         return logits, features
 
-    def input_gradients(self, pixels: Pixels, directions: Pixels) -> tuple[Pixels, Pixels]:
-        """Differentiate combinations of logits with respect to the pixels.
+    def gradients(self, start: Start, values: Pixels, directions: Pixels) -> tuple[Pixels, Pixels]:
+        """Differentiate combinations of logits with respect to films, or to their features.
 
         Each film keeps to one thread, and as many run at once as there are: on two that takes
         three quarters of the time of two threads to a film.
 
         Args:
-            pixels: float32 (N, S, S, C), N at least 1.
+            start: What `values` are.
+            values: float32 (N, S, S, C) films or (N, h, w, C) features, N at least 1.
             directions: float32 (N, K).
 
         Returns:
-            direction · logits (N,), and its gradient (N, S, S, C).
+            direction · logits (N,), and its gradient, of the shape of `values`.
 
         Raises:
             ModelError: When ONNX Runtime cannot go through with it.
         """
-        return self._slopes("film", pixels, directions)
-
-    def feature_gradients(self, features: Pixels, directions: Pixels) -> tuple[Pixels, Pixels]:
-        """Differentiate combinations of logits with respect to the features.
-
-        Args:
-            features: float32 (N, h, w, C), N at least 1.
-            directions: float32 (N, K).
-
-        Returns:
-            direction · logits (N,), and its gradient (N, h, w, C).
-
-        Raises:
-            ModelError: When ONNX Runtime cannot go through with it.
-        """
-        return self._slopes("features", features, directions)
-
-    def _slopes(self, start: Start, values: Pixels, directions: Pixels) -> tuple[Pixels, Pixels]:
         with self._drawing:  # once, whoever asks first
             if start not in self._backward:
                 self._backward[start] = _opened(backward(self._content, start), threads=1)
@@ -276,7 +259,7 @@ def write_graph(network: Any, folder: Path, films: Pixels, expected: Told) -> Gr
 
 def _told(graph: Graph, films: Pixels) -> Told:
     logits, features = graph.forward(films)
-    return Told(logits, features, graph.input_gradients(films, np.ones_like(logits))[1])
+    return Told(logits, features, graph.gradients("film", films, np.ones_like(logits))[1])
 
 
 def _gaps(found: Told, expected: Told) -> tuple[float, float, float]:
